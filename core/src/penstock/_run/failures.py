@@ -4,7 +4,6 @@ Failures of partitions: in the run report, and some at a time in the ledger. Wha
 
 import traceback
 from collections.abc import Sequence
-from enum import Enum, auto
 
 from attrs import define, field
 
@@ -13,38 +12,12 @@ from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
-from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
+from penstock.errors import PenstockError
 from penstock.ledger_interface import Ledger
 from penstock.model import Partition
 from penstock.redact import mask
 
 GROUP_PARTITIONS = 64  # that the ledger records in one transaction
-
-
-class EndOfRun(Enum):
-    """What ended the run, or its reads of one source (``PARKED``), before a read was complete."""
-
-    OUTPUT_CLOSED = auto()
-    STOPPED = auto()
-    DEADLINE = auto()
-    PARKED = auto()
-    READ_CLOSED = auto()  # the generator of the read: another end is in the report
-
-
-def end_of_run(error: BaseException) -> EndOfRun | None:
-    """The end of the run that an error stands for; None: it is a failure."""
-    match error:
-        case OutputClosedError():
-            return EndOfRun.OUTPUT_CLOSED
-        case StoppedError():
-            return EndOfRun.STOPPED
-        case DeadlineReachedError():
-            return EndOfRun.DEADLINE
-        case ParkedError():
-            return EndOfRun.PARKED
-        case GeneratorExit():
-            return EndOfRun.READ_CLOSED
-    return None
 
 
 @define(eq=False, repr=False)
@@ -62,8 +35,7 @@ class Failures:
         Add the failure of these partitions of a slice. A stream that is not delivered has no place in the ledger, nor
         in the counts of the report.
         """
-        if (end := end_of_run(error)) is not None:
-            self._end_run(end, str(error))
+        if self._record_end(error):
             return
         if not isinstance(error, PenstockError):
             error = self._defect(error)
@@ -76,20 +48,17 @@ class Failures:
         if len(self._unrecorded) >= GROUP_PARTITIONS:
             self.flush()
 
-    def _end_run(self, end: EndOfRun, reason: str) -> None:
-        """Record in the report what ended the run, or its reads of this source; stop a run without an output."""
-        run_report = self.context.run_report
-        match end:
-            case EndOfRun.OUTPUT_CLOSED:
-                run_report.output_closed = True
-                self.context.clock.stop.set()
-            case EndOfRun.STOPPED:
-                run_report.stopped = True
-            case EndOfRun.DEADLINE:
-                run_report.deadline = True
-            case EndOfRun.PARKED if self.log.source not in run_report.parked:
-                run_report.parked[self.log.source] = reason
-                self.log.note(reason, parked=True)
+    def _record_end(self, error: BaseException) -> bool:
+        """Record in the report what ended the run, or its reads of this source. False: it is a failure."""
+        run_report, source = self.context.run_report, self.log.source
+        was_parked = source in run_report.parked
+        if not run_report.end_by(error, source):
+            return False
+        if run_report.output_closed:
+            self.context.clock.stop.set()
+        if source in run_report.parked and not was_parked:
+            self.log.note(str(error), parked=True)
+        return True
 
     def flush(self) -> None:
         """Record the failures in the ledger: together, or if that fails one by one."""

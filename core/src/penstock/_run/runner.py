@@ -49,8 +49,8 @@ def run_jobs(context: RunContext) -> RunReport:
         context.fail_unusable()
         jobs.start()
         ended_by = context.scheduler.run(idle=jobs.flush)
-        run_report.deadline |= isinstance(ended_by, DeadlineReachedError)
-        run_report.stopped |= isinstance(ended_by, StoppedError)
+        if ended_by is not None:
+            run_report.end_by(ended_by)
         jobs.finish()
         if tape is not None:
             try:

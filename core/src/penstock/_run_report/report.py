@@ -11,7 +11,7 @@ from attrs import asdict, define, evolve, field, fields
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._run_report.exit_codes import STATUS, exit_code_of
-from penstock.errors import PenstockError
+from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
 from penstock.events import ReportedError, ReportMembers
 from penstock.model import Partition
 from penstock.names import counted
@@ -163,6 +163,26 @@ class RunReport:
         self.first_error = self.first_error or error
         self.errors.append(entry)
         return entry
+
+    def end_by(self, error: BaseException, source: str = "") -> bool:
+        """
+        Record what ended the run, or its reads of one source, before they were complete. False: it ends neither, and is
+        a failure.
+        """
+        match error:
+            case OutputClosedError():
+                self.output_closed = True
+            case StoppedError():
+                self.stopped = True
+            case DeadlineReachedError():
+                self.deadline = True
+            case ParkedError():
+                self.parked.setdefault(source, str(error))
+            case GeneratorExit():
+                pass  # the generator of a read was closed: what ended the run is recorded by another call
+            case _:
+                return False
+        return True
 
     def as_data(self) -> dict[str, Any]:
         """The report of one process of a divided run, as JSON-like data for :meth:`merge`."""
