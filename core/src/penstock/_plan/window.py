@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts
 from penstock._plan.finality import parent_with_days
 from penstock._plan.job import Job
@@ -92,6 +93,16 @@ def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[da
     if until > latest:
         return latest, [f"{job.source.name}.{stream.name} is read up to today, {latest}, not up to {until}"]
     return until, []
+
+
+def first_served(source: ConfiguredSource, stream: Stream, now: datetime) -> date | None:
+    """The first day that the provider still serves of a stream and of its parents; None: not stated."""
+    today, floors = now.astimezone(source.zone).date(), list[date]()
+    member: Stream | None = stream
+    while member is not None:
+        floors += [member.earliest(today)] if member.earliest is not None else []
+        member = parent_with_days(source, member)
+    return max(floors, default=None)
 
 
 @frozen(eq=False, repr=False)

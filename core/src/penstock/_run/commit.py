@@ -4,7 +4,6 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal
 
 from attrs import define, field, frozen
 
@@ -12,12 +11,13 @@ from penstock._config.sink_defaults import has_own
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.window import first_served
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
 from penstock._run.missing_measures import MissingMeasures
 from penstock._run_report.log import RunLog
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, ProviderError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected
@@ -25,8 +25,8 @@ from penstock.sinks import Target, Writer
 
 GROUP_ROWS = 5000
 
-ReasonToKeep = PenstockError | Literal["newer"]
-"""Why former rows are kept: an error of the new ones, or that they were read after the recording that is read."""
+ReasonToKeep = PenstockError | str
+"""Why former rows are kept: an error of the new ones, or a notice, as the former ones are the better."""
 
 
 @define(eq=False, repr=False)
@@ -259,8 +259,25 @@ class Committer:
         """Why the former rows of a partition must be kept; None: the new ones replace them."""
         until = self.context.recorded_until
         if until is not None and self._has_newer(read.result.planned, read.partition, until):
-            return "newer"
-        return read.result.replacement_errors.get(read.partition)
+            return f"{self.source.name}: what was read after the recording stays as it is"
+        return self._reason_of_retention(read) or read.result.replacement_errors.get(read.partition)
+
+    def _reason_of_retention(self, read: PartitionRead) -> ReasonToKeep | None:
+        """
+        The reason for a day that the provider does not serve any more, and did when the run was planned: the response
+        may lack rows of it.
+        """
+        planned, day = read.result.planned, read.partition.day
+        first = first_served(planned.source, planned.stream, self.context.clock.now()) if day is not None else None
+        if day is None or first is None or day >= first:
+            return None
+        left = f"the provider serves {planned.stream.name} from {first} on since midnight"
+        former = planned.entries.get(read.partition)
+        if former is not None and former.delivered and planned.stream.kind == "report":
+            return f"{self.source.name}: {left}: days before it, which this run read after that, stay as they were"
+        if read.loaded.counts.rows:
+            return None
+        return ProviderError(f"{left}, when this day was read, and returned no rows of it: there may have been some")
 
     def _keep_former(self, read: PartitionRead, reason: ReasonToKeep) -> None:
         """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are newer."""
@@ -270,7 +287,7 @@ class Committer:
             self.failures.add(read.result.planned, (read.partition,), reason)
             return
         self.log.count(read.partition.stream, planned=-1, final=1)
-        self.context.run_report.notice(f"{self.source.name}: what was read after the recording stays as it is")
+        self.context.run_report.notice(reason)
 
     def _has_newer(self, planned: PlannedSlice, partition: Partition, until: datetime) -> bool:
         """
@@ -298,7 +315,7 @@ class Committer:
             partition=partition,
             state="delivered",
             run_id=self.context.run_report.run_id,
-            read_at=result.read_at,
+            read_at=result.read_at_within(closes),
             open_until=None if result.stays_open else closes,
             fingerprint=planned.fingerprint,
             reader_version=planned.reader_version if imperfect else "",
