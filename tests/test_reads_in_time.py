@@ -3,9 +3,10 @@ A day is final when it is over at the provider, too.
 """
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from penstock import Envelope, OpenFor, Request, SandboxRequest, SandboxResponse, Stream, record
@@ -21,6 +22,11 @@ class Sale:
     """A sale."""
 
     id: str
+
+
+def daily(**more: Any) -> Stream:
+    own = {"summary": "sales", "record": Sale, "kind": "report", "day": "day", "open_for": OpenFor(0)}
+    return Stream(name="sales", path="/sales", params={"day": "{since}"}, envelope=Envelope(), **{**own, **more})
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,59 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
 
     assert (second.exit_code, len(shop.requests)) == (0, 0 if final else 1)
     assert len(shop.rows("sales")) == (1 if final else 2)
+
+
+@pytest.mark.parametrize(("ours", "final"), [(10, False), (50, True)], ids=["before midnight", "after midnight"])
+def test_a_clock_that_is_some_seconds_ahead_makes_no_day_final(ours: int, final: bool, tmp_path: Path) -> None:
+    """
+    Our clock is 45 s ahead: a day that is read some seconds after our midnight is not over at the provider.
+    """
+    sales, ahead = ["1"], timedelta(seconds=45)
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        headers = {"Date": format_datetime(shop.clock.now() - ahead, usegmt=True)}
+        return SandboxResponse(status=200, headers=headers, body=json.dumps([{"id": one} for one in sales]).encode())
+
+    now = MIDNIGHT + timedelta(seconds=ours)
+    shop = ScriptedProvider(folder=tmp_path, streams=[daily()], answer=answer, now=now)
+    for number, shop.now in enumerate((now, now + timedelta(hours=12)), start=1):
+        assert shop.run(since="2026-06-16").exit_code == 0
+        assert len(shop.requests) == (0 if final and number > 1 else 1)
+        sales.append("2")
+
+    assert len(shop.rows("sales")) == (1 if final else 2)
+
+
+@pytest.mark.parametrize("had_rows", [True, False], ids=["delivered before", "never delivered"])
+def test_a_day_that_leaves_retention_while_a_run_reads_keeps_its_rows(had_rows: bool, tmp_path: Path) -> None:
+    """
+    The provider serves three days. A run reads the first of them after midnight, when the provider has deleted it: its
+    rows stay. A day that was never read fails, since nobody knows its rows.
+    """
+
+    def answer(request: SandboxRequest) -> object:
+        if shop.now != begin:
+            shop.clock.advance(3600 * (len(shop.requests) == 1))
+        day = request.params["day"]
+        return [{"id": day}] if day >= str(earliest(shop.clock.now().date())) else []
+
+    def earliest(today: date) -> date:
+        return today - timedelta(days=2)
+
+    begin = datetime(2026, 6, 16, 22, tzinfo=UTC)
+    stream = daily(open_for=OpenFor(9), earliest=earliest)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, now=begin)
+    if had_rows:
+        assert shop.run(until="2026-06-15").exit_code == 0
+
+    shop.now += timedelta(minutes=90)
+    report = shop.run(until="2026-06-15")
+
+    assert report.exit_code == (0 if had_rows else 1)
+    text = "the provider serves sales from 2026-06-15 on since midnight"
+    told = report.notices if had_rows else [error["message"] for error in report.errors]
+    assert [text in one for one in told] == [True]
+    assert [row["id"] for row in shop.rows("sales")] == ["2026-06-14", "2026-06-15"][not had_rows :]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ How old a response is by our clock: a cache may be old, and the provider's clock
 import re
 from datetime import timedelta
 
-from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._fetch.call import Outcome
 from penstock.model import http_date
 
@@ -19,7 +18,7 @@ _AGE = re.compile(r"[0-9]{1,9}")
 def clock_lag(outcome: Outcome) -> tuple[timedelta, str]:
     """
     The age of a response by its Date header, which a cache keeps, or by its Age header, and a note on an old Date
-    header. Zero within the tolerance, and for a download without credentials.
+    header. Zero for a download without credentials.
     """
     response = outcome.response
     if response is None or not outcome.call.request.credentials:
@@ -37,5 +36,4 @@ def clock_lag(outcome: Outcome) -> tuple[timedelta, str]:
             f"by its Date header a response is {dated.days} days old, and its days are open or final as of then. It is "
             "from a cache, or this host's clock is ahead: correct it"
         )
-    lag = max(dated, cached)
-    return (lag if lag > TOLERATED_SKEW else timedelta(0)), note
+    return max(dated, cached, timedelta(0)), note

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from attrs import define, field, frozen
 
+from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._plan.dependencies import ParentRead
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts, StreamReads
@@ -32,6 +33,7 @@ class ReadResult:
 
     planned: PlannedSlice
     read_at: datetime  # the latest moment at which the rows were those of the provider
+    tolerated_lag: timedelta  # by which it may be too late: clocks differ by so much
     on_demand: ReportsOnDemand | None  # the reports that the rows are from
     partitions: Mapping[Partition, LoadedPartition]
     is_imperfect: bool  # a record was rejected, or a value not read; or one of the parent's
@@ -41,6 +43,11 @@ class ReadResult:
     absent: frozenset[str]  # measures that no record has, though all pages have ``unknown`` members
     unknown: Sequence[str]  # members that the record class does not have
     replacement_errors: Mapping[Partition, BrokenBodyError]  # of the partitions that these rows must not replace
+
+    def read_at_within(self, closes: datetime | None) -> datetime:
+        """When the rows were read, by the provider's clock where ours makes the difference to when they are final."""
+        by_provider = self.read_at - self.tolerated_lag
+        return by_provider if closes is not None and by_provider < closes <= self.read_at else self.read_at
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -74,6 +81,7 @@ class ReadCounts:
         return ReadResult(
             planned=self.planned,
             read_at=min([self._read_at(), *(parent.read_at for parent in parents)]),
+            tolerated_lag=self._tolerated_lag,
             on_demand=on_demand,
             partitions=self.partitions,
             is_imperfect=imperfect,
@@ -90,11 +98,16 @@ class ReadCounts:
         See :class:`ReadResult`. A cache may be old, and a clock behind ours. A day of ``changes`` that was not over
         when the run was planned is requested up to then only: it is not whole where the run reads it after midnight.
         """
-        read_at, stream, slice_ = self.began_at - self.clock_lag, self.planned.stream, self.planned.slice
+        read_at = self.began_at - (self.clock_lag - self._tolerated_lag)
+        stream, slice_ = self.planned.stream, self.planned.slice
         if stream.kind != "changes" or slice_.end is None:
             return read_at
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
         return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
+
+    @property
+    def _tolerated_lag(self) -> timedelta:
+        return self.clock_lag if self.clock_lag <= TOLERATED_SKEW else timedelta(0)
 
     def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
         """
