@@ -71,9 +71,6 @@ class HandoverSink(BaseSink, BaseTarget, Generic[T]):
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "HandoverSink[T]":
         return self
 
-    def open_readonly(self, source: str) -> None:
-        return None
-
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer[T]":
         return _Writer(self)
 

@@ -294,7 +294,10 @@ class Sink(Protocol):
 
 
 class BaseSink:
-    """The base of a sink, with the defaults of :class:`Sink`: its targets keep a ledger, its address is unknown."""
+    """
+    The base of a sink, with the defaults of :class:`Sink`: its targets keep a ledger, its address is unknown, and there
+    is nothing to read.
+    """
 
     __slots__ = ()
 
@@ -304,6 +307,9 @@ class BaseSink:
 
     @property
     def address(self) -> str | None:
+        return None
+
+    def open_readonly(self, source: str) -> Target | None:
         return None
 
 

@@ -319,6 +319,3 @@ class PlanOnlySink(BaseSink):
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         raise AssertionError("a plan opens nothing")
-
-    def open_readonly(self, source: str) -> Target | None:
-        return None

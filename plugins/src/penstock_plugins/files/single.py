@@ -65,9 +65,6 @@ class SingleFileSink(BaseSink):
                 raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
         return SingleFileTarget(self, run_id)
 
-    def open_readonly(self, source: str) -> None:
-        return None
-
 
 def _too_many(path: Path, codec: Codec, streams: Sequence[str]) -> TargetError:
     return TargetError(

@@ -52,9 +52,6 @@ class StdoutSink(BaseSink):
             raise TargetError("standard output is closed. Redirect it to a file, or name another target")
         return StdoutTarget(self.output(), name_streams=len(set(streams)) > 1)
 
-    def open_readonly(self, source: str) -> None:
-        return None
-
 
 class StdoutTarget(BaseTarget):
     def __init__(self, output: BinaryIO, *, name_streams: bool) -> None:

@@ -146,9 +146,6 @@ class MessageSink(BaseSink, BaseTarget):
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "MessageSink":
         return self
 
-    def open_readonly(self, source: str) -> None:
-        return None
-
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """Write the schemas and the former state, once, before the first record."""
         self._begun = True
