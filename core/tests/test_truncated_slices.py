@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from penstock._plan.halves import DAY, elapsed, halves
+from penstock._plan.halves import DAY, halves
 from penstock.model import Slice
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -42,7 +42,8 @@ def test_the_parts_of_a_day_neither_overlap_nor_leave_a_gap(month: int, day: int
     assert moments[-1][1] - moments[0][0] == timedelta(hours=hours)
     assert [end for _, end in moments[:-1]] == [start for start, _ in moments[1:]]
     assert all(start < end for start, end in moments)
-    assert max(map(elapsed, parts)) - min(map(elapsed, parts)) <= timedelta(seconds=7)
+    lengths = [part.end.astimezone(UTC) - part.start.astimezone(UTC) for part in parts]
+    assert max(lengths) - min(lengths) <= timedelta(seconds=7)
 
 
 @pytest.mark.parametrize(("first", "days"), [(24, 2), (28, 2), (28, 7), (29, 3)])

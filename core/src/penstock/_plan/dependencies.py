@@ -46,14 +46,6 @@ class Families:
         """Whether the job reads the stream, to deliver it or for its children."""
         return stream in self.chosen or stream.name in self.children
 
-    def reads_for_others_only(self, stream: Stream) -> bool:
-        """Whether the stream is a parent that is not delivered itself."""
-        return stream.name in self.children and stream not in self.chosen
-
-    def has_snapshots(self, stream: Stream) -> bool:
-        """Whether a snapshot is requested by the stream's rows: it has the rows for all days that are read at once."""
-        return any(child.kind == "snapshot" for child in self.children.get(stream.name, ()))
-
     def with_days(self, stream: Stream) -> list[Stream]:
         """The streams with days that this job reads and that request each other, from parents to children."""
         root = stream
@@ -143,10 +135,6 @@ class Dependencies:
             needed.add(dependents[0].accounts_from[1])
             needed.update(dependent.zone_from for dependent in dependents if dependent.zone_from is not None)
         return tuple(sorted(needed))
-
-    def take_dependents(self, lister: Stream) -> Sequence[Stream]:
-        """The streams with the accounts that this stream lists, which are dependents no more."""
-        return self.dependents.pop(lister.name, ())
 
     # --- rows for other streams ---------------------------------------------------------------------------------------
 

@@ -95,8 +95,3 @@ def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     columns = [attrs.asdict(column) for one in read for column in source.columns_of(one)]
     text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def is_ahead(moment: datetime, now: datetime) -> bool:
-    """Whether a stored moment is in the future: the clock of the machine that stored it was ahead."""
-    return moment > now + SKEW

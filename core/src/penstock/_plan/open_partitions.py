@@ -5,7 +5,6 @@ The open partitions of a stream: those of each account that a run reads, and the
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import dropwhile
-from typing import Protocol
 
 from attrs import field, frozen
 
@@ -20,23 +19,8 @@ from penstock.ledger_interface import FinalDay, LedgerEntry
 from penstock.model import Partition
 from penstock.sinks import Target
 
-
-class DeliveredDay(Protocol):
-    """
-    A delivered day, as far as it decides whether the day is read again: a :class:`LedgerEntry`, or a
-    :class:`penstock.ledger_interface.FinalDay` of a target that lists them.
-    """
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def reader_version(self) -> str: ...
-    @property
-    def complete(self) -> bool: ...
-    @property
-    def read_at(self) -> datetime | None: ...
-    @property
-    def run_id(self) -> str: ...
+DeliveredDay = LedgerEntry | FinalDay
+"""A delivered day, as far as it decides whether the day is read again; a FinalDay is of a target that lists them."""
 
 
 @frozen(eq=False, repr=False)
@@ -187,7 +171,7 @@ class OpenPartitions:
         to_read: dict[Partition, Reason] = {}
         done: list[LedgerEntry] = []
         view = self.accounts.view(stream, account)
-        for_others_only = self.families.reads_for_others_only(stream)
+        for_others_only = stream.name in self.families.children and stream not in self.families.chosen
         partitions = day_partitions(stream, account, days)
         unfollowed = _first_unfollowed(_delivered(partitions, rows)) if stream.kind == "changes" else None
         for day, partition in partitions:
@@ -253,7 +237,7 @@ class OpenPartitions:
         See NeededDays. A day of a parent and of its children is read in one run, if it is read for one of them: a row
         that the parent got since then has its children.
         """
-        if self.families.has_snapshots(stream):
+        if any(child.kind == "snapshot" for child in self.families.children.get(stream.name, ())):
             return {account: set(account_days) for account, account_days in days.items()}
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self.families.with_days(stream)

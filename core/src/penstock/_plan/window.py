@@ -86,7 +86,7 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
 
 def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
     """The last requested day: yesterday by default, of ``changes`` the present one; and a notice if it was clamped."""
-    latest = latest_day(stream, zone, now)
+    latest = latest_moment(stream, zone, now).date()
     if stream.kind == "changes":
         return min(job.until or latest, latest), []
     until = job.until or latest - timedelta(days=1)
@@ -154,11 +154,6 @@ class RequestedDays:
 def latest_moment(stream: Stream, zone: tzinfo, now: datetime) -> datetime:
     """The last moment whose records can be read; of ``changes`` it is before now by the stream's ``lag``."""
     return (now - stream.lag if stream.kind == "changes" else now).astimezone(zone)
-
-
-def latest_day(stream: Stream, zone: tzinfo, now: datetime) -> date:
-    """The last day that can be read, at least partly."""
-    return latest_moment(stream, zone, now).date()
 
 
 def slice_bounds(

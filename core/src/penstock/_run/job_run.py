@@ -215,7 +215,7 @@ class JobRun:
         Add the streams that have the accounts of this slice, which has ended: those that it lists, or after a failure
         those that the ledger remembers.
         """
-        dependents = self._dependencies.take_dependents(planned.stream)
+        dependents = self._dependencies.dependents.pop(planned.stream.name, ())
         if not dependents:
             return
         if not self._dependencies.succeeded(planned.key):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TextIO
+from typing import IO, Any, TextIO
 
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # None on Windows
 
@@ -103,11 +103,7 @@ def _move_back(moved: TextIO, stream: TextIO) -> None:
         moved.close()
 
 
-class _HasDescriptor(Protocol):
-    def fileno(self) -> int: ...
-
-
-def is_closed(stream: _HasDescriptor | None) -> bool:
+def is_closed(stream: IO[Any] | None) -> bool:
     """
     Whether a stream of the process was closed before it started (``>&-``), so that nothing can be written to it. False
     for a stream without a file descriptor.
@@ -125,7 +121,7 @@ def is_closed(stream: _HasDescriptor | None) -> bool:
     return False
 
 
-def discard_output(stream: _HasDescriptor) -> None:
+def discard_output(stream: IO[Any]) -> None:
     """
     Discard all output to a stream whose reader is gone, buffered output included, which would fail again at exit. No
     effect on a stream without a file descriptor.
