@@ -24,7 +24,6 @@ from attrs import evolve
 from penstock import (
     Batch,
     Column,
-    LedgerEntry,
     LockHeldError,
     PenstockError,
     RunRecord,
@@ -38,8 +37,6 @@ from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, an_ent
 from penstock_plugins.postgres import database, locks
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from penstock_plugins.postgres.server_errors import LostSessionError
-from penstock_plugins.postgres.writer import PostgresWriter
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server, with_database
 from waits import eventually
@@ -431,14 +428,25 @@ def test_a_pooler_that_resets_nothing_is_used(dsn: str, more: dict[str, Any], mo
     assert query(dsn, "select click_id from acme.clicks") == [("c1",)]
 
 
+class MovedTime:
+    """The time that is never set back, which a test moves on."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
 def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    After a commit that waited in vain, a partition fails before it is fetched, while the lock is there.
+    After a commit that waited in vain, a partition fails before it is fetched, until the lock is found to be gone: a
+    minute later at the latest.
     """
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
     monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
-    target = sink(dsn).open(SOURCE, "r2")
+    moved = MovedTime()
+    target = sink(dsn, monotonic=moved).open(SOURCE, "r2")
     held = "other sessions hold a lock .session .* idle in transaction., and the commit waited 1s for it"
     with psycopg.connect(dsn) as other:
         other.execute("create index on acme.clicks (url)")
@@ -447,11 +455,10 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
                 deliver(target, [click(2)], run_id="r2", partition=a_day(day))
         with pytest.raises(SinkError, match=held):
             target.begin([CLICKS], a_day(3))
-        monkeypatch.setattr(locks, "LOCKED_RETRY_S", 0)
-        target.locked_tables._locked.update(
-            {name: (error, 0.0) for name, (error, _) in target.locked_tables._locked.items()}
-        )
         other.rollback()
+        with pytest.raises(SinkError, match=held):
+            target.begin([CLICKS], a_day(3))
+        moved.ahead_s = locks.LOCKED_RETRY_S
         deliver(target, [click(2)], run_id="r2")
     target.close()
 
@@ -642,7 +649,8 @@ def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pyt
     """
     monkeypatch.setattr(database, "REOPEN_S", 0.3)
     monkeypatch.setattr(database, "REOPEN_PAUSE_S", 0.05)
-    target = sink(dsn).open(SOURCE, "r1")
+    moved = MovedTime()
+    target = sink(dsn, monotonic=moved).open(SOURCE, "r1")
     connected, tried = psycopg.connect, []
 
     def connect(*words: Any, **more: Any) -> Any:
@@ -668,7 +676,7 @@ def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pyt
         with pytest.raises(LockHeldError):  # its rows may be newer than those that were planned here
             target.begin([CLICKS], a_day(1))
     else:
-        target.database._next_try = 0.0  # after UNREACHABLE_S
+        moved.ahead_s = database.UNREACHABLE_S
         deliver(target, [click(2)], partition=a_day(1))
         assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
     target.close()
@@ -678,21 +686,30 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
     """
     Where the session ends after the commit took effect, the ledger shows it, and nothing is written again.
     """
+    ended: list[psycopg.Connection] = []
+
+    class Lost(psycopg.Connection):
+        """A session that ends when the partition is delivered, before it has the answer to COMMIT."""
+
+        @contextmanager
+        def transaction(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+            with super().transaction(*arguments, **options) as transaction:
+                yield transaction
+            if not ended and query(dsn, "select rows from penstock.partitions"):
+                ended.append(self)
+                self.close()
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(psycopg, "connect", Lost.connect)
     target = sink(dsn).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    original = PostgresWriter._try
-
-    def committed_and_lost(self: Any, entry: LedgerEntry, **more: Any) -> LedgerEntry:
-        monkeypatch.setattr(PostgresWriter, "_try", original)
-        original(self, entry, **more)
-        raise LostSessionError("the answer to COMMIT never came")
-
-    monkeypatch.setattr(PostgresWriter, "_try", committed_and_lost)
     entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
     target.close()
+    monkeypatch.undo()
 
     assert entry.rows == 1
+    assert len(ended) == 1
     assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
 
 

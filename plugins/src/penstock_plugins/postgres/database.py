@@ -57,12 +57,20 @@ class Database:
     :meth:`interrupt` may be called from any thread, everything else from one at a time.
     """
 
-    def __init__(self, dsn: Secret, *, application: str, readonly: bool = False) -> None:
+    def __init__(
+        self,
+        dsn: Secret,
+        *,
+        application: str,
+        readonly: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.label = "Postgres"
         self.opened = 0  # number of sessions so far: temporary tables of a former one are lost
         self.pid = 0  # of the server's process for this session
         self.binary = False  # values are read in their binary form
         self.lock = SourceLock(self)
+        self.monotonic = monotonic
         self._readonly = readonly
         self._settings: dict[str, str] = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
         self._lost: PenstockError | None = None  # why the session could not be opened again
@@ -107,9 +115,9 @@ class Database:
                 f"the connection to {self.label} was lost in the middle of a transaction. Nothing was replaced; "
                 "run again."
             )
-        if self._lost is not None and time.monotonic() < self._next_try:
+        if self._lost is not None and self.monotonic() < self._next_try:
             raise type(self._lost)(str(self._lost))
-        until = time.monotonic() + (REOPEN_S if self._lost is None else 0.0)
+        until = self.monotonic() + (REOPEN_S if self._lost is None else 0.0)
         pause = 0.2
         while True:
             self._interrupted.wait(pause)
@@ -122,10 +130,10 @@ class Database:
                 self._lost, self._next_try = error, math.inf
                 raise
             except (psycopg.OperationalError, LostSessionError) as error:
-                if time.monotonic() < until:
+                if self.monotonic() < until:
                     pause = REOPEN_PAUSE_S
                     continue
-                self._next_try = time.monotonic() + UNREACHABLE_S
+                self._next_try = self.monotonic() + UNREACHABLE_S
                 seen = message_of(error) if isinstance(error, psycopg.Error) else error
                 self._lost = LostSessionError(
                     f"the connection to {self.label} was lost, and the server could not be reached again: {seen}. All "

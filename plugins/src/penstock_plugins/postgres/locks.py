@@ -4,7 +4,6 @@ The lock of a source, which a run takes, and the locks of other sessions on tabl
 
 import os
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -182,7 +181,7 @@ class LockedTables:
             if table not in self._locked:
                 continue
             error, next_try = self._locked[table]
-            if time.monotonic() < next_try or self._is_locked(table):
+            if self._database.monotonic() < next_try or self._is_locked(table):
                 raise SinkError(str(error))
             del self._locked[table]
 
@@ -191,6 +190,6 @@ class LockedTables:
             with short_wait(self._database):
                 self._database.run(f"lock table {table} in row exclusive mode")
         except LockedTableError:
-            self._locked[table] = self._locked[table][0], time.monotonic() + LOCKED_RETRY_S
+            self._locked[table] = self._locked[table][0], self._database.monotonic() + LOCKED_RETRY_S
             return True
         return False

@@ -19,7 +19,8 @@ checks, in its own transaction, that its session holds the lock. A lost session 
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar
 
@@ -59,6 +60,7 @@ class PostgresSink(BaseSink):
     retention: Retention = field(factory=Retention)
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
+    monotonic: Callable[[], float] = time.monotonic  # for tests of what is tried again after a while
     one_machine: ClassVar[bool] = False
 
     @property
@@ -83,7 +85,7 @@ class PostgresSink(BaseSink):
 
     def _connect(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
-        database = Database(self.dsn, application=application_name(run_id))
+        database = Database(self.dsn, application=application_name(run_id), monotonic=self.monotonic)
         with database.closed_on_error():
             with database.explained():
                 database.check_writable()
