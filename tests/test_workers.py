@@ -6,11 +6,12 @@ import json
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any, cast
 
 import attrs
@@ -18,16 +19,29 @@ import market
 import penstock_plugins
 import pytest
 import thread_engine
+from attrs import define, frozen
 from market import SHOPS, Market
 from market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
-from penstock import BaseSink, PluginError, Project, SandboxRequest, SandboxResponse, Secret, UsageError
-from penstock._run import job_run
-from penstock._run.divided import coordinator, worker
+from penstock import (
+    BaseSink,
+    PluginError,
+    Project,
+    Registration,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    SinkKind,
+    UsageError,
+    hookimpl,
+)
 from penstock._run_report.report import RunReport, StreamCounts
-from penstock.engines import Assignment
+from penstock.engines import Assignment, Coordinator, Message, Work
 from penstock.errors import ServerError
 from penstock.sandbox.server import serve
+from penstock.sinks import Sink
 from penstock_plugins.engines.processes import Processes
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
 from postgres_server import server as postgres
 from waits import eventually
 
@@ -348,38 +362,147 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("job", [{"to_coordinator": object()}, {"to_coordinator": None, "lock_part": object()}])
-def test_a_sink_of_another_version_in_a_worker_is_named(job: dict[str, Any]) -> None:
+@define(eq=False)
+class ScriptedEngine:
+    """An engine, and the plugin that offers it. ``carry_out`` stands for its workers, ``begin`` for their start."""
+
+    carry_out: Callable[[Assignment, Work, Coordinator], None]
+    begin: Callable[[], None] = lambda: None
+    is_local: bool = True
+    workers: int = 2
+    carries_secrets: bool = True
+
+    def check(self, trial: Callable[[], None]) -> None:
+        self.begin()
+        trial()
+
+    def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
+        for one in assignments:
+            self.carry_out(one, work, coordinator)
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    @hookimpl
+    def penstock_engines(self) -> Iterable[Registration]:
+        yield Registration(name="scripted", factory=lambda address, workers: self, summary="what the test states")
+
+
+@define(eq=False)
+class Lake:
+    """A plugin with the sink ``lake``. ``sink``: what it is from now on."""
+
+    sink: Sink
+
+    @hookimpl
+    def penstock_sinks(self) -> Iterable[SinkKind]:
+        yield SinkKind(
+            name="lake",
+            summary="",
+            promise="",
+            scheme="lake",
+            settings=LakeSettings,
+            parse=lambda text: LakeSettings(),
+            open=lambda settings: self.sink,
+        )
+
+
+@frozen
+class LakeSettings:
+    """There is nothing to set."""
+
+
+@pytest.fixture
+def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ModuleType]:
+    """A module with the hooks of an object: workers import their plugins by name."""
+
+    def made(plugin: Any) -> ModuleType:
+        module = ModuleType(type(plugin).__name__)
+        hooks = {name: getattr(plugin, name) for name in dir(plugin) if name.startswith("penstock_")}
+        vars(module).update(hooks)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return module
+
+    return made
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["this machine", "other machines"])
+def test_a_sink_of_another_version_in_a_worker_is_named(
+    files: DividedRuns, module_of: Callable[[Any], ModuleType], is_local: bool
+) -> None:
     """
     Its class there cannot share a target with other processes.
     """
-    source = SimpleNamespace(name="shop", derived_from=lambda stream: ())
-    one = SimpleNamespace(source=source, chosen=(), sink=BaseSink(), sink_name="lake", **job)
+    lake = Lake(FileSink(directory=files.folder / "lake", codec=JsonLines()))
 
-    with pytest.raises(PluginError, match=r"lake: the plugin with BaseSink has another version in this worker"):
-        job_run._open_target(cast(Any, one), "r")
+    def begin() -> None:
+        lake.sink = BaseSink()
+
+    def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
+        coordinator.done(one.number, work(one, thread_engine.ThreadChannel(one.number, coordinator)))
+
+    engine = ScriptedEngine(carry_out, begin, is_local)
+    plugins = module_of(lake), module_of(engine)
+    error = "lake:there: the plugin with BaseSink has another version in this worker"
+
+    if is_local:
+        code, report = files.run_here(*plugins, engine="scripted", to="lake:there")
+        assert code == 1
+        assert [error in one["message"] for one in report["errors"]] == [True, True]
+    else:
+        with pytest.raises(PluginError, match=error):
+            files.run_here(*plugins, engine="scripted", to="lake:there")
 
 
-def test_an_error_that_leaves_a_worker_is_masked() -> None:
+def test_an_error_that_leaves_a_worker_is_masked(files: DividedRuns, module_of: Callable[[Any], ModuleType]) -> None:
     """
     In its arguments and attributes, since another process does not know the secrets of this one.
     """
     Secret("only-in-the-worker")
-    with pytest.raises(ServerError) as raised, worker._masked_errors():
-        raise ServerError("down: only-in-the-worker", "Ask for only-in-the-worker.").at(request="only-in-the-worker")
+    raised: list[Exception] = []
 
-    received = pickle.loads(pickle.dumps(raised.value))
+    class BrokenChannel:
+        def send(self, message: Message) -> None:
+            """Nothing is sent."""
+
+        def request(self, message: Message) -> Message:
+            advice, request = "Ask for only-in-the-worker.", "only-in-the-worker"
+            raise ServerError("down: only-in-the-worker", advice).at(request=request)
+
+    def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
+        try:
+            work(one, BrokenChannel())
+        except ServerError as error:
+            raised.append(pickle.loads(pickle.dumps(error)))
+            coordinator.lost(one.number, str(error))
+
+    engine = module_of(ScriptedEngine(carry_out, is_local=False, workers=1))
+    code, _ = files.run_here(engine, engine="scripted", workers=1)
+
+    assert code == 1
+    (received,) = raised
     assert received.args == ("down: ***. Ask for ***.",)
+    assert isinstance(received, ServerError)
     assert (received.seen, received.advice, received.request) == ("down: ***", "Ask for ***.", "***")
 
 
-def test_the_reason_why_a_worker_was_lost_is_a_sentence() -> None:
+def test_the_reason_why_a_worker_was_lost_is_a_sentence(
+    files: DividedRuns, module_of: Callable[[Any], ModuleType]
+) -> None:
     """
     It ends once, whether or not it is one already.
     """
-    for reason in ("it had no reply", "it had no reply."):
-        error = coordinator._lost_error(2, reason)
-        assert "was done: it had no reply. What it had committed stays" in str(error)
+    reasons = ["it had no reply", "it had no reply."]
+
+    def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
+        coordinator.lost(one.number, reasons.pop())
+
+    code, report = files.run_here(module_of(ScriptedEngine(carry_out)), engine="scripted")
+
+    assert (code, reasons) == (1, [])
+    assert len(report["errors"]) == 2
+    for error in report["errors"]:
+        assert "was done: it had no reply. What it had committed stays" in error["message"]
 
 
 @linux

@@ -150,11 +150,11 @@ class DividedRuns(MarketRuns):
     def run(self, **more: Any) -> tuple[int, dict[str, Any]]:
         return self.ended(self.start(**more))
 
-    def run_here(self, **more: Any) -> tuple[int, dict[str, Any]]:
+    def run_here(self, *plugins: Any, **more: Any) -> tuple[int, dict[str, Any]]:
         """A run divided among threads of this process, which start at once."""
-        project = Project(self.folder / "penstock.toml", plugins=[market, penstock_plugins, thread_engine])
-        options = {"engine": "threads", "workers": 2, "since": WINDOW[0], "until": WINDOW[1], **more}
-        result = project.run("market", to=self.target, **options)
+        project = Project(self.folder / "penstock.toml", plugins=[market, penstock_plugins, thread_engine, *plugins])
+        days = {"since": WINDOW[0], "until": WINDOW[1]}
+        result = project.run("market", **{"to": self.target, "engine": "threads", "workers": 2, **days, **more})
         return result.exit_code, dict(result.report)
 
 

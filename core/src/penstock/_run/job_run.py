@@ -303,8 +303,7 @@ def _open_target(job: Job, run_id: str) -> Target:
     ]
     target: Target
     if job.to_coordinator is not None:
-        if not isinstance(job.sink, Staging):
-            raise other_version(job)
+        assert isinstance(job.sink, Staging), "a worker checks its sinks first"
         target = job.sink.open_staging(name, run_id, job.to_coordinator)
     elif job.lock_part is not None:
         if not isinstance(job.sink, Divisible):
