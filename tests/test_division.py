@@ -13,6 +13,7 @@ import attrs
 import market
 import penstock_plugins
 import pytest
+from configured_source import a_source
 from hypothesis import given, strategies as st
 from market import ALL, WINDOW, Market
 from market_runs import MarketRuns
@@ -102,10 +103,8 @@ def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
 
 
 def many_source(**more: Any) -> Any:
-    project = Project(
-        {"source": {"market": {"base_url": "http://127.0.0.1:1", "password": "sesame", **more}}}, plugins=[market]
-    )
-    return project._setup.source("market")
+    settings = market.MarketSettings(base_url="http://127.0.0.1:1", password=Secret("sesame"), **more)
+    return a_source(*market.STREAMS, name="market", settings=settings)
 
 
 def test_shares_of_the_limits_make_the_whole() -> None:

@@ -157,7 +157,7 @@ def test_of_a_key_on_two_days_the_later_row_is_kept(world: World) -> None:
     options = {"since": DAYS[0], "until": DAYS[-1]}
     (leads,) = world.project.layouts("convertr", ["leads"])[:1]
 
-    rows = list(dlt._read(state, world.project, "convertr", [leads], leads, options))
+    rows = list(dlt.resource_rows(state, world.project, "convertr", [leads], leads, options))
 
     numbers = [{row[dlt.ORDER] for row in batch} for batch in rows]
     assert len(numbers) > 1

@@ -6,15 +6,18 @@ import gzip
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import penstock_plugins
 import pytest
 import time_machine
 from attrs import evolve, frozen
 from penstock import (
+    Connector,
     Envelope,
     Parent,
     Project,
@@ -23,6 +26,8 @@ from penstock import (
     Request,
     SandboxRequest,
     SandboxResponse,
+    Slice,
+    SourceSettings,
     Stream,
     Waiting,
     added,
@@ -31,10 +36,11 @@ from penstock import (
     personal,
     record,
     secret,
+    setting,
 )
-from penstock._fetch.call import Call
-from penstock._recording.recorder import Recorder, plain_setting
+from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
+from penstock.connector import ConnectorPlugin
 from penstock.errors import UsageError
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import serve
@@ -439,26 +445,55 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     assert "lacks the body" in again_report.errors[0]["message"]
 
 
+@frozen(kw_only=True)
+class BuyerSettings(SourceSettings):
+    buyers: tuple[str, ...] = setting(help="the accounts")
+
+
+def orders_of(settings: BuyerSettings, slice_: Slice) -> Iterable[Request]:
+    account = slice_.account or ""
+    yield Request(
+        method="POST",
+        url=f"{settings.base_url}/{quote(account, safe='')}/x",
+        params=(("by", account),),
+        body=json.dumps([account]).encode(),
+    )
+
+
 def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path) -> None:
     """
     The settings of the recording have the same replacement, so that a run from it makes the recorded requests.
     """
     address = "ann@canary.example"
-    recorder = Recorder(tmp_path / "tape", full=False)
-    setting = plain_setting([address], recorder._masking)
-    request = Request(
-        method="POST",
-        url="https://a.example/ann%40canary.example/x",
-        params=(("by", address),),
-        body=b'["%s"]' % address.encode(),
+    orders = Stream(
+        name="orders",
+        summary="",
+        record=Order,
+        kind="snapshot",
+        account="buyer",
+        accounts=lambda settings: settings.buyers,
+        requests=orders_of,
+    )
+    shop = ConnectorPlugin(Connector(name="shop", summary="", settings=BuyerSettings, streams=[orders]))
+    plugins = (shop, penstock_plugins)
+
+    with serve(lambda request: SandboxResponse(body=b'[{"order": "1"}]')) as server:
+        source = {"base_url": server.base_url, "buyers": [address]}
+        first = Project({"source": {"shop": source}}, plugins=plugins, environ={}).run(
+            "shop", to=f"jsonl:{tmp_path / 'out'}", record=tmp_path / "tape"
+        )
+    second = Project({}, plugins=plugins, environ={}).run(
+        "shop", to=f"jsonl:{tmp_path / 'rows.jsonl'}", replay=tmp_path / "tape"
     )
 
-    kept = recorder._request(Call(request=request, envelope=None, account=address))
-
-    assert setting == [kept["account"]]
-    assert kept["params"] == [["by", kept["account"]]]
-    assert kept["url"] == f"https://a.example/{kept['account']}/x"
-    assert "canary" not in json.dumps(kept)
+    assert first.errors == second.errors == ()
+    (row,) = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    account = row["buyer"]
+    (kept,) = [json.loads(path.read_text())["request"] for path in (tmp_path / "tape" / "shop").glob("*.exchange.json")]
+    assert (kept["account"], kept["params"], kept["body"]) == (account, [["by", account]], json.dumps([account]))
+    assert kept["url"].endswith(f"/{account}/x")
+    assert account != address
+    assert b"canary" not in content(tmp_path / "tape")
 
 
 def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:

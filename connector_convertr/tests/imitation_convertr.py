@@ -67,31 +67,31 @@ class ConvertrSandbox(SandboxBase):
         super().__init__(base_url, today, clock=clock)
         self.after_page: Callable[[str, int], None] | None = None  # called with stream and page, once it was made
         self._rates = {"login": SlidingWindow(self.window_s), "api": SlidingWindow(self.window_s)}
-        self._items: dict[str, dict[int, Item]] = {stream: {} for stream in _CONTEXTS}
-        self._updated: dict[int, datetime] = {}
-        self._created: dict[int, datetime] = {}
+        self.items: dict[str, dict[int, Item]] = {stream: {} for stream in _CONTEXTS}
+        self.updated_at: dict[int, datetime] = {}
+        self.created_at: dict[int, datetime] = {}
         for made, stream in ((_campaigns(), "campaigns"), (_publishers(), "campaign_publishers")):
-            self._items[stream] = {item["id"]: item for item in made}
-        self._items["campaign_processr_jobs"] = {item["id"]: item for item in _jobs()}
+            self.items[stream] = {item["id"]: item for item in made}
+        self.items["campaign_processr_jobs"] = {item["id"]: item for item in _jobs()}
         for back in range(self.days_kept, 0, -1):
             for item, created, updated in _leads(today - timedelta(days=back), today):
-                self._items["leads"][item["id"]] = dict(item)
-                self._created[item["id"]], self._updated[item["id"]] = created, updated
+                self.items["leads"][item["id"]] = dict(item)
+                self.created_at[item["id"]], self.updated_at[item["id"]] = created, updated
 
     # --- what a test may change ---------------------------------------------------------------------------------
 
     def update_lead(self, lead: int, at: datetime, **members: Any) -> None:
         """Change members of a lead; ``at`` becomes its ``updatedTs``."""
         with self.lock:
-            self._items["leads"][lead] |= members
-            self._updated[lead] = at
+            self.items["leads"][lead] |= members
+            self.updated_at[lead] = at
 
     def restate(self, day: date, at: datetime | None = None) -> list[int]:
         """
         Make every lead last updated on ``day`` (UTC) invalid and unpaid, updated ``at`` (default: today's first
         second). Returns their ids.
         """
-        moved = [lead for lead, updated in self._updated.items() if updated.astimezone(UTC).date() == day]
+        moved = [lead for lead, updated in self.updated_at.items() if updated.astimezone(UTC).date() == day]
         unpaid = dict.fromkeys((f"{base}{who}Payout" for base in ("baseCurrency", "") for who in _SIDES), "0.00")
         unpaid = {name[0].lower() + name[1:]: value for name, value in unpaid.items()}
         invalid = {"@id": "/api/v4/lead-flags/3", "@type": "LeadFlag", "name": "Invalid"}
@@ -109,7 +109,7 @@ class ConvertrSandbox(SandboxBase):
     def delete(self, stream: str, item: int) -> None:
         """Remove a record, as a data-protection request would."""
         with self.lock:
-            self._items[stream].pop(item)
+            self.items[stream].pop(item)
 
     def fail_next(self, how: Any, times: int = 1, *, on: str = " /api/v4/", **headers: str) -> None:
         """As in the base, for requests to the API; ``headers`` are added to the answer of a status."""
@@ -136,13 +136,13 @@ class ConvertrSandbox(SandboxBase):
         detailed = {"lead": "leads", **{name.removesuffix("s"): name for name in _CONTEXTS if name != "leads"}}
         of = {"lead_data": "leads", "campaign_publisher_bands": "campaign_publishers", **detailed}.get(stream, stream)
         with self.lock:
-            items = [self._wire(of, item) for _, item in sorted(self._items[of].items())]
+            items = [self._wire(of, item) for _, item in sorted(self.items[of].items())]
         if day is not None:
             start, end = _midnight(day), _midnight(day + timedelta(days=1))
         if start is not None:
-            items = [item for item in items if self._updated[item["id"]] >= start]
+            items = [item for item in items if self.updated_at[item["id"]] >= start]
         if end is not None:
-            items = [item for item in items if self._updated[item["id"]] < end]
+            items = [item for item in items if self.updated_at[item["id"]] < end]
         if stream == "lead_data":
             return [
                 {"lead_id": item["id"], **_row(part, frozenset())}
@@ -212,9 +212,9 @@ class ConvertrSandbox(SandboxBase):
 
     def single(self, request: SandboxRequest, section: str, name: str) -> SandboxResponse:
         stream, linked = _PATHS[section], self._linked(request)
-        if not name.isdigit() or int(name) not in self._items[stream]:
+        if not name.isdigit() or int(name) not in self.items[stream]:
             raise SandboxError(404, "Not Found")
-        item = self._wire(stream, self._items[stream][int(name)])
+        item = self._wire(stream, self.items[stream][int(name)])
         context = {"@context": f"/api/v4/contexts/{_CONTEXTS[stream]}"} if linked else {}
         return _json({**context, **item}, linked=linked)
 
@@ -263,7 +263,7 @@ class ConvertrSandbox(SandboxBase):
             elif name != "access_token":
                 # The provider ignores such a parameter; a test must notice that it filters nothing.
                 raise SandboxError(400, f"unknown parameter {name}")
-        found = [item for item in self._items[stream].values() if self._matches(stream, item, expected)]
+        found = [item for item in self.items[stream].values() if self._matches(stream, item, expected)]
         found.sort(key=lambda item: int(item["id"]))
         for path, descending in reversed(orders):
             found.sort(key=lambda item: _rank(_values(item, path)), reverse=descending)
@@ -311,7 +311,7 @@ class ConvertrSandbox(SandboxBase):
             "doubleOptIn": "",
             "processingCounter": 1,
             "overAllocation": "",
-            "updatedTs": _text(self._updated[item["id"]], item["id"]),
+            "updatedTs": _text(self.updated_at[item["id"]], item["id"]),
             "somethingNew": {"kept": True},
         }
         return {**item, **more}
@@ -334,7 +334,7 @@ class ConvertrSandbox(SandboxBase):
 
     def _moment(self, stream: str, item: Item, member: str) -> datetime | None:
         if stream == "leads":
-            return (self._updated if member == "updatedTs" else self._created)[item["id"]]
+            return (self.updated_at if member == "updatedTs" else self.created_at)[item["id"]]
         text = item.get(member)
         return datetime.fromisoformat(text) if text else None
 
@@ -345,7 +345,7 @@ class ConvertrSandbox(SandboxBase):
         elif stream == "campaigns" and path.startswith(("campaignProcessrJobs.", "campaignPublishers.")):
             relation, _, rest = path.partition(".")
             others = "campaign_processr_jobs" if relation == "campaignProcessrJobs" else "campaign_publishers"
-            for other in self._items[others].values():
+            for other in self.items[others].values():
                 if other["campaign"]["id"] == item["id"]:
                     yield from _values(other, rest)
         elif path in ("campaignManager", "accountManager"):

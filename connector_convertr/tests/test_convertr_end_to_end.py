@@ -113,7 +113,7 @@ def test_each_lead_has_the_day_of_its_update(bench: Bench) -> None:
 
     file = bench.folder / "convertr" / "leads" / "data.jsonl"
     found = {row["id"]: row["updated_day"] for row in map(json.loads, file.read_text().split("\n")[:-1])}
-    updated = {lead: bench.sandbox._updated[lead] + timedelta(minutes=10) for lead in found}
+    updated = {lead: bench.sandbox.updated_at[lead] + timedelta(minutes=10) for lead in found}
     assert found == {lead: f"{moment:%Y-%m-%d}" for lead, moment in updated.items()}
     assert len(found) > 300
 
@@ -125,7 +125,7 @@ def test_nothing_that_lets_its_holder_act_is_written(bench: Bench) -> None:
     report = bench.run()
 
     assert report.exit_code == 0, problems(report)
-    items = bench.sandbox._items
+    items = bench.sandbox.items
     secret = [item[name] for item in items["campaigns"].values() for name in ("apiKey", "signHash")]
     secret += [item["linkHash"] for item in items["campaign_publishers"].values()]
     secret += [item["leadData"][-1]["value"] for item in items["leads"].values()]

@@ -224,9 +224,9 @@ class TargetCircle(SandboxBase):
         if stream == "trades":
             return shaped(self._trades())
         if stream == "offer_details":
-            return shaped(map(self._details, self._slugs()))
+            return shaped(map(self._details, self.slugs()))
         if stream == "offer_ads":
-            return [row for slug in self._slugs() for row in shaped(self._ads(slug), offer_slug=slug)]
+            return [row for slug in self.slugs() for row in shaped(self.ads_of(slug), offer_slug=slug)]
         found = []
         for identity, name, slug in _INVENTORIES:
             form = str({"id": identity, "name": name, "slug": slug}[self.inventory_field])
@@ -301,7 +301,7 @@ class TargetCircle(SandboxBase):
     def _slug(self, number: int) -> str:
         return f"{_draw('slug') % 0xFF + 1:02x}{number:04x}"
 
-    def _slugs(self) -> list[str]:
+    def slugs(self) -> list[str]:
         """Those whose pages still exist."""
         return [self._slug(number) for number in range(self.offer_count - 1)]
 
@@ -383,7 +383,7 @@ class TargetCircle(SandboxBase):
             "targetedCountries": [name for name, _ in _COUNTRIES[:2]],
         }
 
-    def _ads(self, slug: str) -> list[Row]:
+    def ads_of(self, slug: str) -> list[Row]:
         banner = {
             "slug": f"8t{slug}",
             "name": "ad",
@@ -537,10 +537,10 @@ class TargetCircle(SandboxBase):
         return json_response(self._details(self._existing_slug(slug)))
 
     def ads(self, request: SandboxRequest, slug: str) -> SandboxResponse:
-        return json_response(self._ads(self._existing_slug(slug)))
+        return json_response(self.ads_of(self._existing_slug(slug)))
 
     def _existing_slug(self, slug: str) -> str:
-        if slug not in self._slugs():
+        if slug not in self.slugs():
             raise SandboxError(404, "Not found")
         return slug
 
@@ -565,9 +565,9 @@ class TargetCircle(SandboxBase):
         """Codes for ads, one per ad, all of the kind in the path."""
         body = _body(request)
         _refuse_if(set(body) != {"offer", "adInventory", "ads"}, "offer, adInventory and ads are required")
-        _refuse_if(body["offer"] not in self._slugs(), "Unknown offer")
+        _refuse_if(body["offer"] not in self.slugs(), "Unknown offer")
         _refuse_if(body["adInventory"] not in [slug for _, _, slug in _INVENTORIES], "Unknown adInventory")
-        known = {ad["slug"]: ad for ad in self._ads(body["offer"]) if ad["type"] == kind.upper()}
+        known = {ad["slug"]: ad for ad in self.ads_of(body["offer"]) if ad["type"] == kind.upper()}
         ads = body["ads"]
         _refuse_if(not isinstance(ads, list) or not ads or not set(ads) <= set(known), f"Not ads of the kind {kind}")
         banner = kind == "banner"

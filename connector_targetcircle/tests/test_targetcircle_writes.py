@@ -30,7 +30,7 @@ def test_ad_codes_come_with_the_receipt(server: Server, working_directory: Path,
     """
     app = TargetCircle(server.base_url, TODAY)
     bench = a_bench("targetcircle", app, server, working_directory, capsys, allow_writes=True)
-    slug = next(slug for slug in app._slugs() if app._ads(slug))
+    slug = next(slug for slug in app.slugs() if app.ads_of(slug))
 
     code, receipts, _ = bench.act(
         *("targetcircle", "generate_ad_codes", "type=text", f"offer={slug}", "adInventory=11c26b", f'ads=["9m{slug}"]')

@@ -2,19 +2,19 @@
 The write ledger: its state after a crash, and what each way to go on sends.
 """
 
+import fcntl
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-import penstock._write.outbox
 import pytest
 from attrs import evolve
-from penstock._util import files
-from penstock._write.outbox import _TABLES, RETENTION_DAYS, UNRECORDED, Outbox, OutboxJob, forget_old, load_other
+from penstock._write.outbox import RETENTION_DAYS, UNRECORDED, Outbox, OutboxJob, forget_old, load_other
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
@@ -328,15 +328,15 @@ def test_a_lock_file_that_its_holder_deleted_locks_nothing(outbox: Outbox, monke
     """
     A process that opened the file before locks the one that is there now.
     """
-    try_lock, deleted = files._try_lock, list[Path]()
+    lock, deleted = fcntl.flock, list[Path]()
 
-    def delete_first(file: IO[bytes]) -> bool:
+    def delete_first(file: IO[bytes], operation: int) -> None:
         if not deleted:
             deleted.extend(outbox.folder.glob("*.lock"))
             deleted[0].unlink()
-        return try_lock(file)
+        lock(file, operation)
 
-    monkeypatch.setattr(files, "_try_lock", delete_first)
+    monkeypatch.setattr(fcntl, "flock", delete_first)
     job = outbox.open(KEY, NOW)
 
     assert list(outbox.folder.glob("*.lock")) == deleted
@@ -455,9 +455,16 @@ def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, mon
     """
     A disk that is full, or kill -9, between its tables leaves none of them.
     """
+
+    class Full(sqlite3.Connection):
+        def execute(self, text: str, *parameters: Any) -> sqlite3.Cursor:
+            if text.startswith("create table if not exists rows"):
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(text, *parameters)
+
     with monkeypatch.context() as patch:
-        patch.setattr(penstock._write.outbox, "_TABLES", (*_TABLES[:2], "create table"))
-        with pytest.raises(SinkError):
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Full))
+        with pytest.raises(SinkError, match="disk is full"):
             outbox.open(KEY, NOW)
 
     job = outbox.open(KEY, NOW)

@@ -15,6 +15,7 @@ from penstock._decode.slice_keys import KEYS_IN_MEMORY
 from penstock._read.loader import MAX_HELD_RECORDS
 from penstock.errors import PenstockError
 from penstock.model import Items
+from sqlite_statements import Statements
 
 
 def test_row_that_comes_twice_is_delivered_once() -> None:
@@ -43,14 +44,13 @@ def test_keys_of_earlier_pages() -> None:
     assert decode_one(shape, an_array({"clickId": "b"})).repeated == 0
 
 
-def test_the_file_of_keys_ends_with_its_slice() -> None:
+def test_the_file_of_keys_ends_with_its_slice(statements: Statements) -> None:
     """
     The temporary file is closed, by whichever thread drops the slice: it is no warning, and takes no more disk.
     """
     keys = SliceKeys(bound=1)
     keys.add({"a": 1, "b": 2})
-    connection = keys._file._connection
-    assert connection is not None
+    (connection,) = statements.connections
 
     with ThreadPoolExecutor(1) as other:
         dropped, keys = [keys], SliceKeys()
@@ -279,10 +279,15 @@ def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.Monkey
     It is no defect: the message states what to do.
     """
 
-    def full(*_: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+    connect = sqlite3.connect
 
-    monkeypatch.setattr("penstock._decode.slice_keys._TemporaryTable.add", full)
+    def of_three_pages(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("pragma max_page_count = 3")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", of_three_pages)
+    SliceKeys(bound=1).add({"a": 0, "b": 0})
 
     with pytest.raises(PenstockError, match=r"a temporary file cannot be written: database or disk is full\. .*TMPDIR"):
-        SliceKeys(bound=1).add({"a": 0, "b": 0})
+        SliceKeys(bound=1).add(dict.fromkeys(map(str, range(10_000)), 0))

@@ -143,7 +143,9 @@ def test_status_has_the_requests_of_this_months_runs(project: Project) -> None:
     assert source.requests_this_month == 12
 
 
-def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project, shop: Shop) -> None:
+def test_a_member_without_a_column_is_a_problem_while_it_is_new(
+    project: Project, shop: Shop, server: Server, tmp_path: Path
+) -> None:
     """
     For a week: afterwards it is known, though each run reports it.
     """
@@ -159,13 +161,14 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
 
     assert (problem.kind, problem.stream, problem.count) == ("new", "sales", 1)
     assert (problem.reason, problem.members) == ("no column holds the member colour", ("colour",))
-    project._clock = partial(FakeClock, NOW + timedelta(days=8))
-    project.run("daily", since=LAST, until=LAST)
-    assert project.status("daily").targets[0].problems == ()
+    clock = partial(FakeClock, NOW + timedelta(days=8))
+    later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=clock)
+    later.run("daily", since=LAST, until=LAST)
+    assert later.status("daily").targets[0].problems == ()
 
 
 def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
-    project: Project, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, shop: Shop, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Back to the first run in which it was known, however many runs the ledger keeps.
@@ -190,10 +193,10 @@ def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
     assert problem.reason == "no column holds the member size"
     assert sum(held) > 60
     shop.change = lambda shop, day, answer: {**answer, "sales": [{**one, "colour": "red"} for one in answer["sales"]]}
-    project._clock = AnHourLater
-    project.run("daily", since=LAST, until=LAST)
+    later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=AnHourLater)
+    later.run("daily", since=LAST, until=LAST)
     held.clear()
-    assert project.status("daily").targets[0].problems == ()
+    assert later.status("daily").targets[0].problems == ()
     assert sum(held) <= 1 + 2 * RUNS_AT_ONCE  # for the summary, and for the members
 
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -160,9 +161,14 @@ def test_parts_of_a_killed_run_are_removed(tmp_path):
     Its parts are not joined to the next run's.
     """
     path = tmp_path / "clicks.jsonl"
-    target = a_sink(f"jsonl:{path}").open(SOURCE, "r1")
-    deliver(target, a_day(), [(CLICKS, [click(1)])])
-    target._lock.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            deliver(a_sink(f"jsonl:{path}").open(SOURCE, "r1"), a_day(), [(CLICKS, [click(1)])])
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert any((tmp_path / ".clicks.jsonl.part").glob("0*"))
     target = a_sink(f"jsonl:{path}").open(SOURCE, "r2")
     deliver(target, a_day(2), [(CLICKS, [click(2)])])
     target.finish("clicks")

@@ -88,7 +88,7 @@ def dlt_source(
 
     def resource(layout: Layout) -> Any:
         def read() -> Iterator[list[dict[str, Any]]]:
-            for rows in _read(dlt.current.resource_state(), project, source, layouts, layout, options):
+            for rows in resource_rows(dlt.current.resource_state(), project, source, layouts, layout, options):
                 check_rounding(rows, layout, decimal_scale)
                 yield rows
 
@@ -99,7 +99,7 @@ def dlt_source(
     return dlt.source(lambda: [resource(layout) for layout in layouts], name=source, section=source)()
 
 
-def _read(
+def resource_rows(
     state: dict[str, Any],
     project: Project,
     source: str,
