@@ -563,16 +563,6 @@ def test_lines_go_to_a_redirected_standard_output(here: Here) -> None:
     assert len(lines) == 3
 
 
-def test_an_option_of_another_command_is_named(here: Here) -> None:
-    """
-    A mistaken option is answered with the command of a plugin that takes it, where no other command does.
-    """
-    here("status", "--html", "status.html", code=2)
-    assert "No such option '--html'. `penstock page` takes it. See: penstock status --help" in here.err
-    here("forget", "--dry-run", code=2)
-    assert "No such option '--dry-run'. See: penstock forget --help" in here.err
-
-
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_a_receiver_that_fails_is_named_even_with_q(here: Here, format_: str) -> None:
     """

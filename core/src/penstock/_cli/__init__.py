@@ -116,25 +116,6 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     return command
 
 
-def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError:
-    """The error about an unknown option, with the one command that takes it, if that is a plugin's."""
-    from penstock.errors import PenstockError
-
-    if error.ctx is None:
-        return error
-    root, takers = Commands(), []
-    for name in (*COMMANDS, *session.registry.commands()):
-        try:
-            command = root.get_command(error.ctx, name)
-        except PenstockError:  # a broken command takes no option
-            continue
-        if command is not None and any(error.option_name in option.opts for option in command.params):
-            takers.append(name)
-    if len(takers) != 1 or takers[0] in COMMANDS:
-        return error
-    return click.UsageError(f"No such option '{error.option_name}'. `penstock {takers[0]}` takes it.", error.ctx)
-
-
 def _unwritable(error: OSError) -> Exception:
     from penstock.errors import SinkError
 
@@ -230,8 +211,6 @@ def _run(session: Session, args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         session.say("interrupted")
         return 130
-    except click.NoSuchOption as error:
-        return complain(session, _with_place(session, error))
     except OSError as error:
         unwritable = error.filename is None and error.errno in _UNWRITABLE
         if error.errno == errno.EBADF:
