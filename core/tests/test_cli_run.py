@@ -509,13 +509,13 @@ def test_an_extra_word_of_a_command_without_names_is_refused(here: Here) -> None
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_several_names_are_answered_with_a_pipeline(here: Here, verb: str) -> None:
     """
-    One name is taken, and a list of names is none.
+    One name is taken: a list of names is answered with the lines of a pipeline, a second name with the usage.
     """
     several = 'several sources are a pipeline, which the configuration names: [pipeline.all] with source = ["a", "b"]'
-    here(verb, "shop", "mall", "--to", "files", code=2)
-    assert several in here.err
     here(verb, "shop,mall", "--to", "files", code=2)
     assert several in here.err
+    here(verb, "shop", "mall", "--to", "files", code=2)
+    assert f"unexpected extra argument (mall). See: penstock {verb} --help" in here.err
 
 
 def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None:

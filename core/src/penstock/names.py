@@ -13,13 +13,6 @@ NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 """The form of names that become keys of TOML, folders, tables, and parts of environment variables."""
 
 
-SEVERAL_SOURCES = (
-    "One name is taken: several sources are a pipeline, which the configuration names: [pipeline.all] with "
-    'source = ["a", "b"] and sink = "jsonl:data"'
-)
-"""What to do with several names on the command line."""
-
-
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """
     The known word most similar to an unknown one, ignoring case. None if none has at least the similarity ``cutoff``,

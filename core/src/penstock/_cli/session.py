@@ -148,22 +148,7 @@ def common() -> list[click.Parameter]:
 
 
 class Command(click.Command):
-    """
-    A command whose help lists its own options and the common ones separately. One name of a pipeline or source is all
-    that it takes.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        names = [parameter for parameter in self.params if isinstance(parameter, click.Argument)]
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            takes_source = any("SOURCE" in str(name.metavar) for name in names[:1])
-            if "unexpected extra argument" not in error.message or not takes_source:
-                raise
-            from penstock.names import SEVERAL_SOURCES
-
-            raise click.UsageError(f"{error.message}. {SEVERAL_SOURCES}", ctx) from None
+    """A command whose help lists its own options and the common ones separately."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shared = {parameter.name for parameter in common()}

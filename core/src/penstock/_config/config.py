@@ -17,7 +17,7 @@ from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError, sentences
-from penstock.names import SEVERAL_SOURCES, did_you_mean, nearest
+from penstock.names import did_you_mean, nearest
 from penstock.redact import mask_always
 from penstock.sinks import Sink, SinkKind
 
@@ -272,7 +272,10 @@ class Config:
     def _meant(self, name: str) -> str:
         """What a name that is neither a pipeline nor a source probably means, as a sentence; empty if not known."""
         if {part.strip() for part in name.split(",")} & {*self.sources, *self.pipelines}:
-            return f" {SEVERAL_SOURCES}."
+            return (
+                " One name is taken: several sources are a pipeline, which the configuration names: "
+                '[pipeline.all] with source = ["a", "b"] and sink = "jsonl:data".'
+            )
         return did_you_mean(name, [*self.pipelines, *self.sources])
 
     def _names(self) -> str:
