@@ -83,7 +83,7 @@ def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
 
 
 def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
-    _, sink = setup.configured([], name, notice=notice)
+    _, sink, _ = setup.usable([], name, strict=True, notice=notice)
     assert sink is not None
     target = sink.open().open_readonly("")
     add_target_defaults(target)

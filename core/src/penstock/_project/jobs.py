@@ -168,7 +168,7 @@ def jobs_for(
     """
     selected = _sources_and_sink(setup, name, selection, planning=planning, used=used)
     names = [source for source in selected.sources if only is None or source in only]
-    sources, sink = setup.configured(names, selected.to, sink_named_by=selected.to_where, notice=notice)
+    sources, sink, _ = setup.usable(names, selected.to, sink_named_by=selected.to_where, strict=True, notice=notice)
     making = _JobMaking(setup.config, name, selection, selected, partial=len(names) < len(selected.sources))
     chosen = making.streams(sources, notice)
     check_missed_columns(setup.config, sources, chosen)

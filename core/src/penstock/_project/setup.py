@@ -174,29 +174,25 @@ class Setup:
 
     def source(self, name: str, notice: Notice = lambda text: None) -> "ConfiguredSource":
         """The source of this name. Raises ConfigError with all of its problems."""
-        (source,), _ = self.configured([name], notice=notice)
+        (source,), _, _ = self.usable([name], strict=True, notice=notice)
         return source
 
-    def configured(
-        self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
-    ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None]":
-        """
-        The sources and the sink of these names; one ConfigError with the problems of all of them, without notices.
-        """
-        sections = self._sections(sources, sink, sink_named_by)
-        sections.check(strict=True)
-        sections.pass_on(notice)
-        return sections.sources, sections.sink
-
     def usable(
-        self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
+        self,
+        sources: Sequence[str],
+        sink: str | None = None,
+        *,
+        sink_named_by: str = "sink",
+        strict: bool = False,
+        notice: Notice,
     ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None, dict[str, PenstockError]]":
         """
-        The same without the sources that cannot be used as configured: the error of each, by name. Raises ConfigError,
-        with all problems, where that is every source, or where the sink or the whole file has a problem.
+        The sources and the sink of these names without the sources that cannot be used as configured: the error of
+        each, by name. Raises ConfigError, with all problems and without notices, where that is every source, or where
+        the sink or the whole file has a problem; ``strict``: where any source cannot be used.
         """
         sections = self._sections(sources, sink, sink_named_by)
-        sections.check(strict=bool(self.config.problems))
+        sections.check(strict=strict or bool(self.config.problems))
         sections.pass_on(notice)
         return sections.sources, sections.sink, sections.errors
 
