@@ -3,7 +3,6 @@ Paging of listings whose document contradicts itself on where pages start, and s
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from attrs import frozen
 from penstock import Page, Request, Response
@@ -20,8 +19,6 @@ class ReadTwice(PageNumber):
     dropped as repeated. An empty page may be a failure, too: a listing that only such a page makes one of one page is
     read twice as well, and the second reading goes on behind the end of the first one while it brings new records.
     """
-
-    reads_twice: ClassVar[bool] = True
 
     size_param: str = "limit"
     short_page_ends: bool = True

@@ -7,7 +7,7 @@ the core does, and calls the component at each step.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -298,13 +298,7 @@ class Paginator(Protocol):
 
 @frozen(eq=False, repr=False)
 class SinglePage:
-    """
-    One response holds everything; also the base that spares a paginator what it does not need.
-
-    ``reads_twice``: whether it reads a listing again on purpose, so that records come twice without any fault.
-    """
-
-    reads_twice: ClassVar[bool] = False
+    """One response holds everything; also the base that spares a paginator what it does not need."""
 
     def first(self, request: Request) -> Request:
         return request

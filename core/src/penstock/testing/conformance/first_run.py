@@ -11,6 +11,7 @@ from penstock._plan.selection import chosen_streams
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from penstock.model import Request
+from penstock.protocols import SinglePage
 from penstock.sandbox.server import Server
 from penstock.testing.conformance.findings import Finding, exit_findings
 from penstock.testing.conformance.named_members import NamedMembers
@@ -64,13 +65,18 @@ def _check_counts(report: RunReport, streams: Mapping[str, Stream], sink: Memory
             first = f", the first: {example}" if example else ""
             text = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
             yield Finding("rejected", f"{name}: {text}")
-        on_purpose = streams[name].inexact_bounds or getattr(streams[name].paginator, "reads_twice", False)
+        on_purpose = streams[name].inexact_bounds or _expects_repeated_pages(streams[name])
         if counts.repeated and not on_purpose:
             yield Finding("repeated", f"{name}: {counts.repeated} records came twice")
         if counts.unknown_members:
             members, first = ", ".join(sorted(counts.unknown_members)), min(counts.unknown_members)
             text = f"{name}: members that the record class lacks: {members}; declare them, such as {first}: str | None"
             yield Finding("unknown members", text)
+
+
+def _expects_repeated_pages(stream: Stream) -> bool:
+    """Whether the paginator has a method of its own for pages that come again."""
+    return getattr(type(stream.paginator), "repeats", SinglePage.repeats) is not SinglePage.repeats
 
 
 def _check_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -> Iterator[Finding]:
