@@ -1,5 +1,5 @@
 """
-The division of a run: which part reads what, by a pure function; and shards, each a process of its own.
+The division of a run: which shard reads what, by a pure function; and shards, each a process of its own.
 """
 
 import math
@@ -40,24 +40,24 @@ def units(count: int, source: str = "shop") -> dict[Unit, int]:
 # --- the function -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [1, 2, 16])
-def test_every_unit_has_one_shard(parts: int) -> None:
+@pytest.mark.parametrize("shards", [1, 2, 16])
+def test_every_unit_has_one_shard(shards: int) -> None:
     """
-    Each unit belongs to exactly one part, known beforehand or not, and always to the same.
+    Each unit belongs to exactly one shard, known beforehand or not, and always to the same.
     """
     known = units(40)
-    for division in (divide(parts, {"shop": 8}), divide(parts, {"shop": 8}, known, ["shop"])):
+    for division in (divide(shards, {"shop": 8}), divide(shards, {"shop": 8}, known, ["shop"])):
         for unit in [*known, Unit("shop", "a new one"), Unit("shop", None, "offers")]:
-            part = division.shard_of_unit(unit)
-            assert 1 <= part <= parts
-            assert part in division.shards_by_source["shop"]
-    one, other = divide(parts, {"shop": 8}, known), divide(parts, {"shop": 8}, dict(reversed(known.items())))
+            shard = division.shard_of_unit(unit)
+            assert 1 <= shard <= shards
+            assert shard in division.shards_by_source["shop"]
+    one, other = divide(shards, {"shop": 8}, known), divide(shards, {"shop": 8}, dict(reversed(known.items())))
     assert [one.shard_of_unit(unit) for unit in known] == [other.shard_of_unit(unit) for unit in known]
 
 
 def test_a_shard_does_not_depend_on_other_accounts() -> None:
     """
-    The part of an account follows from its name: of two processes that know other accounts, exactly one reads it.
+    The shard of an account follows from its name: of two processes that know other accounts, exactly one reads it.
     """
     assert [divide(4, {"shop": 8, "other": 2}).shard_of_unit(Unit("shop", name)) for name in "abcdefgh"] == [
         divide(4, {"shop": 8}).shard_of_unit(Unit("shop", name)) for name in "abcdefgh"
@@ -72,7 +72,7 @@ def test_a_shard_does_not_depend_on_other_accounts() -> None:
 
 def test_known_work_is_dealt_evenly() -> None:
     """
-    With known weights the parts have about the same work, the heaviest unit first.
+    With known weights the shards have about the same work, the heaviest unit first.
     """
     known = units(20)
     division = divide(4, {"shop": 8}, known)
@@ -83,9 +83,9 @@ def test_known_work_is_dealt_evenly() -> None:
     assert max(load.values()) <= 1.05 * sum(known.values()) / 4
 
 
-def test_a_source_has_no_more_parts_than_requests_at_once() -> None:
+def test_a_source_has_no_more_shards_than_requests_at_once() -> None:
     """
-    A source that allows two requests at once is read by two parts at most, however many accounts it has.
+    A source that allows two requests at once is read by two shards at most, however many accounts it has.
     """
     for division in (
         divide(16, {"shop": 2, "other": 1}),
@@ -94,9 +94,9 @@ def test_a_source_has_no_more_parts_than_requests_at_once() -> None:
         assert (len(division.shards_by_source["shop"]), len(division.shards_by_source["other"])) == (2, 1)
 
 
-def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
+def test_without_listed_accounts_a_shard_without_work_holds_nothing() -> None:
     """
-    Two accounts need two parts, so that their source's limits are shared among two.
+    Two accounts need two shards, so that their source's limits are shared among two.
     """
     assert len(divide(8, {"shop": 8}, units(2)).shards_by_source["shop"]) == 2
     assert len(divide(8, {"shop": 8}, units(2), ["shop"]).shards_by_source["shop"]) == 8
@@ -109,7 +109,7 @@ def many_source(**more: Any) -> Any:
 
 def test_shares_of_the_limits_make_the_whole() -> None:
     """
-    The parts of a source together make no more requests, at once and per second, than the source alone.
+    The shards of a source together make no more requests, at once and per second, than the source alone.
     """
     source = many_source(concurrency=7, requests_per_second=3.0)
     division = divide(3, {"market": 7})
@@ -128,7 +128,7 @@ def test_no_second_has_more_requests_than_the_source_allows(
     rate: float, workers: int, waits: list[tuple[int, float]]
 ) -> None:
     """
-    However the parts coincide, together they start no more requests in any second than one process does.
+    However the shards coincide, together they start no more requests in any second than one process does.
     """
     source = many_source(concurrency=9, requests_per_second=rate)
     division = divide_by_names(workers, [source])
@@ -138,8 +138,8 @@ def test_no_second_has_more_requests_than_the_source_allows(
         limit = RateLimit(
             clock, Shard(division=division, number=number).with_share_of_limits(source).requests_per_second
         )
-        for part, wait in waits:
-            clock.advance(wait if part == number else 0.0)
+        for shard, wait in waits:
+            clock.advance(wait if shard == number else 0.0)
             limit.wait_turn()
             starts.append(clock.monotonic())
 
@@ -150,15 +150,15 @@ def test_no_second_has_more_requests_than_the_source_allows(
 
 def test_dependent_streams_stay_together() -> None:
     """
-    A child is in the part of its parent, with and without accounts.
+    A child is in the shard of its parent, with and without accounts.
     """
     source = many_source()
-    for parts in (2, 3, 5):
-        division: Division = divide(parts, {"market": 8})
+    for shards in (2, 3, 5):
+        division: Division = divide(shards, {"market": 8})
         for shop in market.SHOPS:
             homes = {
                 number
-                for number in range(1, parts + 1)
+                for number in range(1, shards + 1)
                 for stream in ("items", "stock", "orders", "events")
                 if Shard(division=division, number=number).has(source, source.stream(stream), shop)
             }
@@ -171,7 +171,7 @@ def days(count: int) -> list[date]:
 
 def test_the_days_of_a_report_are_divided() -> None:
     """
-    Every day of an account is read by exactly one part, and a year of one account is shared evenly by sixteen.
+    Every day of an account is read by exactly one shard, and a year of one account is shared evenly by sixteen.
     """
     source = many_source(concurrency=16)
     sales, year = source.stream("sales"), days(365)
@@ -186,7 +186,7 @@ def test_the_days_of_a_report_are_divided() -> None:
 
 def test_days_that_belong_together_are_not_divided() -> None:
     """
-    An account's changes, snapshots and reports on demand are read by one part; a block of days holds whole requests.
+    An account's changes, snapshots and reports on demand are read by one shard; a block of days holds whole requests.
     """
     source = many_source()
     assert {name: block_days(source, source.stream(name)) for name in ALL} == {
@@ -204,7 +204,7 @@ def test_days_that_belong_together_are_not_divided() -> None:
 @pytest.mark.parametrize("role", ["parent", "listing"])
 def test_a_report_that_others_depend_on_is_not_divided(role: str) -> None:
     """
-    The children of a report, and the streams that are divided by its rows, need all of its days in one part.
+    The children of a report, and the streams that are divided by its rows, need all of its days in one shard.
     """
     source = many_source()
     child = attrs.evolve(
@@ -267,7 +267,7 @@ def test_shards_at_once_leave_the_rows_of_one_run(world: MarketRuns, listed: boo
 
 def test_the_plan_names_the_shard_of_each_partition(tmp_path: Path) -> None:
     """
-    ``plan`` with shards gives each partition the number of the shard that reads it; a shard's plan is its part.
+    ``plan`` with shards gives each partition the number of the shard that reads it; a shard's plan has no others.
     """
     settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": list(market.SHOPS)}
     project = Project({"source": {"market": settings}}, plugins=[market, penstock_plugins])
