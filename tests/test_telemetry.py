@@ -249,6 +249,21 @@ def test_the_end_of_a_run_is_a_file(server: Server, tmp_path: Path, monkeypatch:
     assert "penstock_last_success_timestamp_seconds" not in names  # there was none
 
 
+def test_a_source_that_cannot_be_used_has_a_text_file_too(tmp_path: Path) -> None:
+    """
+    Its last run was none that succeeded, and the time of the last success stays.
+    """
+    write(tmp_path, a_report())
+    succeeded = last_success(tmp_path / "penstock_shop.prom")
+
+    write(tmp_path, a_report(errors=[{"source": "shop", "message": "no secret"}], sources={}))
+
+    lines = (tmp_path / "penstock_shop.prom").read_text().splitlines()
+    assert 'penstock_last_run_success{source="shop"} 0' in lines
+    assert last_success(tmp_path / "penstock_shop.prom") == succeeded
+    assert not [line for line in lines if "stream=" in line]
+
+
 def a_report(**more: Any) -> dict[str, Any]:
     counts = {
         "partitions": {"planned": 2, "delivered": 2, "failed": 0, "skipped": 5},

@@ -38,10 +38,12 @@ OF_STREAM = {
 
 
 def write(folder: Path, event: RunFinished) -> None:
-    """Write the file of each source of a finished run. Raises OSError."""
-    for source, source_report in event["sources"].items():
+    """Write the file of each source of a finished run, also of one that failed as a whole. Raises OSError."""
+    streams_by_source: dict[str, Mapping[str, Any]] = {error["source"]: {} for error in event["errors"]}
+    streams_by_source |= {source: source_report["streams"] for source, source_report in event["sources"].items()}
+    for source, streams in streams_by_source.items():
         file = folder / f"penstock_{source}.prom"
-        text = rendered(event, source, source_report["streams"], round(time.time(), 3), last_success(file))
+        text = rendered(event, source, streams, round(time.time(), 3), last_success(file))
         write_whole(file, text, mode=0o644)
 
 
