@@ -814,3 +814,22 @@ def test_a_configuration_with_problems_has_no_notices(server: Server, tmp_path: 
     with pytest.raises(ConfigError):
         Project(file, plugins=PLUGINS, environ={}).run("shop", to=f"jsonl:{tmp_path / 'data'}", on_event=heard.append)
     assert heard == []
+
+
+def test_a_stream_or_an_account_that_nothing_is_known_of_is_named(project: Project) -> None:
+    """
+    A typing error would else look like a good result. The exit code is that of nothing found.
+    """
+    project.run("daily", **DAYS)
+    unknown_account = "nothing of an account '77*' was read here"
+
+    for result in (
+        project.rejected(accounts=["77*", "7"]),
+        project.totals(accounts=["77*"]),
+        project.partitions(accounts=["77*"]),
+        project.status(accounts=["77*"]),
+        project.forget("shop", accounts=["77*"], rows=True),
+    ):
+        assert (result.exit_code, result.notices) == (0, (unknown_account,))
+    assert project.rejected(stream="sails").notices == ("no stream 'sails' is known here. Did you mean \"sales\"?",)
+    assert project.rejected(stream="sales", accounts=["7"]).notices == ()

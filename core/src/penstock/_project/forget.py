@@ -112,6 +112,8 @@ def forget(
     named_layouts = {stream: _layouts(query, source, stream)} if rows and stream is not None else {}
     check_order(days.since, days.until)
     with locked_targets(query, source) as targets:
+        for locked in targets:
+            query.note_known(locked)
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(targets)

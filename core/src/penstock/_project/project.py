@@ -364,7 +364,7 @@ class Project:
         from penstock._project.status import status
 
         max_age_s = number_in("max_age_s", max_age_s, "a number of seconds, such as 93600")
-        return status(self._query(name, to), names_in("accounts", accounts), max_age_s)
+        return status(self._query(name, to, accounts=accounts), names_in("accounts", accounts), max_age_s)
 
     def totals(
         self,
@@ -382,7 +382,7 @@ class Project:
         from penstock._project.totals import totals_of
         from penstock.results import TotalsResult
 
-        query, days = self._query(name, to), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
         totals = tuple(query.each(partial(totals_of, days=days, daily=daily)))
         return query.with_notices(TotalsResult(totals=totals))
 
@@ -402,7 +402,7 @@ class Project:
         from penstock._project.totals import partitions_of
         from penstock.results import PartitionsResult
 
-        query, days = self._query(name, to), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
         partitions = tuple(query.each(partial(partitions_of, days=days)))
         return query.with_notices(PartitionsResult(partitions=partitions))
 
@@ -429,7 +429,8 @@ class Project:
         """
         from penstock._project.forget import forget
 
-        query, days = self._query(source, to, used_by_source=True), self._days(since, until, accounts)
+        query = self._query(source, to, used_by_source=True, accounts=accounts)
+        days = self._days(since, until, accounts)
         return query.with_notices(forget(query, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
@@ -476,7 +477,7 @@ class Project:
         """
         from penstock._project.verify import verify
 
-        query, days = self._query(name, to), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
         return query.with_notices(verify(query, days, repair=repair))
 
     def adopt(
@@ -513,7 +514,7 @@ class Project:
         from penstock._project.history import rejected_records
         from penstock.results import RejectedResult
 
-        query, collected = self._query(name, to), list["RejectedRecord"]()
+        query, collected = self._query(name, to, stream=stream, accounts=accounts), list["RejectedRecord"]()
         days = self._days(since, until, accounts)
         for record in query.each(partial(rejected_records, stream=stream, days=days)):
             (on_record or collected.append)(record)
@@ -559,7 +560,16 @@ class Project:
         first, last = window_of(since, until, self._clock(None).now().date())
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
-    def _query(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> "TargetQuery":
+    def _query(
+        self,
+        name: str | None,
+        to: str | None,
+        *,
+        used_by_source: bool = False,
+        stream: str | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> "TargetQuery":
         from penstock._project.target_query import TargetQuery
 
-        return TargetQuery(self._setup, name, to, self._clock(None), used_by_source)
+        patterns = names_in("accounts", accounts)
+        return TargetQuery(self._setup, name, to, self._clock(None), used_by_source, stream, patterns)

@@ -3,7 +3,7 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from functools import cached_property
 from itertools import count
@@ -16,7 +16,7 @@ from penstock._config.sink_defaults import add_target_defaults
 from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
-from penstock.errors import LockHeldError, PenstockError, UsageError, sentences
+from penstock.errors import LockHeldError, PenstockError, PluginError, UsageError, sentences
 from penstock.ledger import DeliveredEntries, windows_of_rows
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord
 from penstock.model import Partition
@@ -177,7 +177,8 @@ def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[
 class TargetQuery:
     """
     The targets that a call reads: those of a pipeline or a source, ``to``, else those last used, else those of the
-    pipelines. ``clock``: that of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
+    pipelines. ``clock``: that of the call. ``used_by_source``: ``name`` is a source, never a pipeline. ``stream``,
+    ``accounts``: a name and patterns that the caller chose; a notice states each of which no target has anything.
 
     A target of several that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit code
     is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields each with
@@ -189,8 +190,12 @@ class TargetQuery:
     to: str | None
     clock: Clock
     used_by_source: bool = False
+    stream: str | None = None
+    accounts: Sequence[str] = ()
     notices: Notices = field(factory=Notices, init=False)
     failed: dict[str, str] = field(factory=dict, init=False)
+    _known_streams: set[str] = field(factory=set, init=False)
+    _known_accounts: set[str] = field(factory=set, init=False)
 
     @cached_property
     def targets(self) -> list[SelectedTarget]:
@@ -267,7 +272,30 @@ class TargetQuery:
     def __iter__(self) -> Iterator[tuple[SelectedTarget, list[SourceLedger]]]:
         for selected in self.targets:
             with self.leaving_out(selected, "cannot be read"), ledgers(selected) as opened:
+                for source_ledger in opened:
+                    self.note_known(source_ledger)
                 yield selected, opened
+
+    def note_known(self, source_ledger: SourceLedger) -> None:
+        """Note the streams and accounts of a source that is looked at, where the caller chose some."""
+        source = source_ledger.source
+        if self.stream is not None:
+            self._known_streams.update(source_ledger.streams)
+            with suppress(PluginError):  # of a connector that is not installed any more
+                streams = self.setup.registry.streams(self.setup.config.connector_of(source))
+                self._known_streams.update(stream.name for stream in streams)
+        if self.accounts:
+            counts = source_ledger.ledger.counts(source)
+            self._known_accounts.update(value for counted in counts for value in counted.account.values())
+
+    def _unknown(self) -> Iterator[str]:
+        """What the caller chose and no target has."""
+        streams, accounts = sorted(self._known_streams), sorted(self._known_accounts)
+        if self.stream is not None and self.stream not in streams:
+            yield f"no stream {self.stream!r} is known here.{did_you_mean(self.stream, streams)}"
+        for pattern in self.accounts:
+            if not any(matches(account, [pattern]) for account in accounts):
+                yield f"nothing of an account {pattern!r} was read here.{did_you_mean(pattern, accounts)}"
 
     def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> Iterator[_T]:
         """What ``look`` gives for every source of every target, in their order. A notice names those without ledger."""
@@ -279,6 +307,7 @@ class TargetQuery:
 
     def with_notices(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""
+        self.notices.add(*(text.removesuffix(".") for text in self._unknown()))
         exit_code = result.exit_code or int(bool(self.failed))
         return evolve(result, notices=tuple(self.notices.texts), exit_code=exit_code)
 
