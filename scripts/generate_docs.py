@@ -315,7 +315,7 @@ def streams(connector: str, registry: Registry) -> list[str]:
             left_out.append(f"`{one['name']}` ({one['not_built']})")
             continue
         notes = [f"child of `{one['parent']}`"] if one["parent"] else []
-        notes += [f"travels with `{one['derived_from']}`"] if one["derived_from"] else []
+        notes += [f"derived from `{one['derived_from']}`"] if one["derived_from"] else []
         notes += [f"needs {' and '.join(f'`{key}`' for key in one['needs'])}"] if one["needs"] else []
         notes += [] if one["on_by_default"] else ["only by name"]
         key, parts = ", ".join(map(_code, one["key"])), " x ".join(map(_code, one["partition"]))

@@ -179,7 +179,7 @@ def test_a_partition_that_fails_is_an_error_of_its_stream(source: Source) -> Non
 @pytest.mark.parametrize("source", [CONVERTR], indirect=True)
 def test_streams_have_states_of_their_own(source: Source) -> None:
     """
-    A snapshot has no cursor; a stream that travels with another is confirmed by itself.
+    A snapshot has no cursor; a derived stream is confirmed by itself.
     """
     catalog = {one["name"]: one for one in source("discover")[0]["catalog"]["streams"]}
     assert catalog["campaigns"]["supported_sync_modes"] == ["full_refresh"]

@@ -107,7 +107,7 @@ def test_an_error_that_prevents_the_run_is_raised(world: World) -> None:
 @pytest.mark.parametrize("world", [CONVERTR], indirect=True)
 def test_how_streams_are_written(world: World) -> None:
     """
-    Changes are merged by key, what travels with them replaces its parent's rows, a snapshot replaces its table.
+    Changes are merged by key, what is derived from them replaces its parent's rows, a snapshot replaces its table.
     """
     layouts = {one.stream: one for one in world.project.layouts("convertr")}
 

@@ -261,7 +261,7 @@ def test_vanished_rows_are_deleted_by_the_statement_of_the_page(talroo: Place, d
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_takes_nested_and_derived_streams(name: str, convertr: Place, dsn: str) -> None:
     """
-    Nested members, times with a zone, streams without a day and ones that travel with others.
+    Nested members, times with a zone, streams without a day and derived ones.
     """
     into = target(convertr, name, dsn)
     as_text = "--nested text" if name in ("pipelinewise-target-postgres", "target-duckdb") else ""

@@ -263,7 +263,7 @@ def test_columns_and_streams_are_selected_by_metadata(tap: Tap) -> None:
 @pytest.mark.parametrize("tap", [CONVERTR], indirect=True)
 def test_a_derived_stream_selected_later_is_read_from_the_start(tap: Tap) -> None:
     """
-    Days that are final for a stream are not final for one that travels with it and was not selected then.
+    Days that are final for a stream are not final for one that is derived from it and was not selected then.
     """
     (catalog,) = tap("--discover")
 

@@ -409,7 +409,7 @@ def test_a_shared_table_that_lost_the_default_of_the_source_is_refused(dsn: str,
 
 def test_derived_rows_change_by_differences_too(dsn: str):
     """
-    Rows that travel with a merged parent: those of the parents that came are brought up to date, unchanged ones stay.
+    Rows derived from a merged parent: those of the parents that came are brought up to date, unchanged ones stay.
     """
     child = Layout(
         source=SOURCE,

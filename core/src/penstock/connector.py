@@ -87,7 +87,7 @@ class Parent:
 class Derived:
     """
     A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
-    ``stamps`` (own column -> parent's column). It travels with its parent: same request, transaction and ledger row.
+    ``stamps`` (own column -> parent's column). It has the request, the transaction and the ledger row of its parent.
     """
 
     stream: str

@@ -100,7 +100,7 @@ class Note(_OfSource):
 class PartitionDelivered(_OfSource):
     """
     A partition is committed: ``source``, ``stream``, ``partition``, ``records``, ``rejected``, ``unread_values``;
-    ``derived`` (rows by stream) of those that travel along; ``restated`` if it is a day of a `report` that was
+    ``derived`` (rows by stream) of the derived streams; ``restated`` if it is a day of a `report` that was
     delivered before, and the provider restated it.
     """
 

@@ -65,7 +65,7 @@ class Layout:
     """
     A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.
 
-    ``derived_by``: the own columns that hold the parent's key, for a stream that travels with its parent's batches;
+    ``derived_by``: the own columns that hold the parent's key, for a derived stream;
     such a stream's rows are replaced parent by parent where its parent is merged, else with the partition.
 
     ``measures``: the columns that may be summed over all rows. ``priced``: the amounts with a currency of its own in

@@ -149,7 +149,7 @@ def _describe(source: str, action: Action, json_: bool) -> None:
     for mark in _action_marks(action):
         print(mark)
     if action.bulk:
-        print(f"the body is a list: rows that share all else travel together, up to {action.rows_per_request}")
+        print(f"the body is a list: rows that share all else share a request, up to {action.rows_per_request}")
     if action.most_values is not None:
         limits = action.most_values
         print(f"one row is one request: up to {limits.most} of {limits.field}, {limits.most_url} characters of URL")

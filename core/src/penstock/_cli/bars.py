@@ -33,7 +33,7 @@ class StreamBar:
     done: int = 0
     failed: int = 0
     records: int = 0
-    derived_records: int = 0  # records of the streams that travel with it
+    derived_records: int = 0  # records of the streams that are derived from it
     reports: int = 0  # being made by the provider
     begun: bool = False
     parked: bool = False  # its source is left for a later run

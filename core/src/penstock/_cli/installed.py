@@ -202,7 +202,7 @@ def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
             continue
         notes = [f"needs {', '.join(stream['needs'])}"] if stream["needs"] else []
         notes += [f"child of {stream['parent']}"] if stream["parent"] else []
-        notes += [f"travels with {stream['derived_from']}"] if stream["derived_from"] else []
+        notes += [f"derived from {stream['derived_from']}"] if stream["derived_from"] else []
         print(f"\n{stream['name']}" + (f" ({'; '.join(notes)})" if notes else ""))
         print_table(
             ["  field", "type", "unit", "notes", "description"],

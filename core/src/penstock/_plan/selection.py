@@ -33,7 +33,7 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
         if missing := lacking(source, by_name[name]):
             raise UsageError(f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]")
     chosen = dict.fromkeys(names)
-    for name in names:  # a derived stream travels with its parent
+    for name in names:  # a derived stream is delivered with its parent
         derived = by_name[name].derived
         if derived is not None:
             chosen.setdefault(derived.stream)
@@ -67,7 +67,7 @@ def select_streams(
         for name in left_out:
             derived = source.stream(name).derived
             if derived is not None and derived.stream in chosen[source.name] and derived.stream not in left_out:
-                raise UsageError(f"{source.name}.{name} travels with {derived.stream} and cannot be left out alone")
+                raise UsageError(f"{source.name}.{name} is derived from {derived.stream} and cannot be left out alone")
         chosen[source.name] = tuple(name for name in chosen[source.name] if name not in left_out)
     return chosen
 

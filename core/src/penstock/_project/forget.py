@@ -92,7 +92,7 @@ def delivered_streams(targets: Sequence[LockedTarget], source: str, stream: str 
     if stream is not None and stream not in streams:
         raise UsageError(
             f"no {source}.{stream} was delivered yet.{did_you_mean(stream, streams)} There is {', '.join(streams)}; a "
-            "stream that travels with its parent is forgotten with it"
+            "derived stream is forgotten with its parent"
         )
     return streams if stream is None else [stream]
 

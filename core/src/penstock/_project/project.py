@@ -115,7 +115,7 @@ class Project:
         The columns, key and kind of a source's streams, in the order of their declaration, as sinks receive them.
 
         ``streams``: names or patterns (``"*"``: all that can be read); None: those that are on by default. A stream
-        travels with those that are derived from it.
+        is delivered with those that are derived from it.
         """
         from penstock._plan.selection import select_streams
         from penstock._project.read import layouts_of

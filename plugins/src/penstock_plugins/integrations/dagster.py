@@ -137,9 +137,9 @@ def _result(dagster: Any, source: str, layout: Layout, result: Any, counted: Map
 def _counted(layout: Layout, delivered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was delivered of a stream in these partitions, by their events; a derived one is in those of its parent."""
     mine = [event for event in delivered if event["stream"] == layout.stream]
-    travelled = sum(event.get("derived", {}).get(layout.stream, 0) for event in delivered)
+    derived_rows = sum(event.get("derived", {}).get(layout.stream, 0) for event in delivered)
     return {
-        "dagster/row_count": travelled + sum(event["records"] for event in mine),
+        "dagster/row_count": derived_rows + sum(event["records"] for event in mine),
         "partitions": len(delivered),
         "rejected": sum(event["rejected"] for event in mine),
         "restated": sum("restated" in event for event in mine),

@@ -117,8 +117,8 @@ def message_output() -> "Iterator[Callable[[bytes], None]]":
 @define(eq=False, repr=False)
 class MessageSink(BaseSink, BaseTarget):
     """
-    A sink that writes the chosen streams of its ledger as messages; others only travel with them. ``output`` writes
-    bytes, and raises OutputClosedError when the reader is gone.
+    A sink that writes the chosen streams of its ledger as messages; others are only derived from them.
+    ``output`` writes bytes, and raises OutputClosedError when the reader is gone.
     """
 
     messages: Messages

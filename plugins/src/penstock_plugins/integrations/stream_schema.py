@@ -65,7 +65,7 @@ def automatic(layout: Layout) -> set[str]:
 
 def groups(layouts: Sequence[Layout]) -> dict[str, tuple[Layout, ...]]:
     """
-    Each stream that is read, with those that are derived from it: these travel with its records. ``layouts``: as
+    Each stream that is read, with those that are derived from it: these are delivered with it. ``layouts``: as
     :meth:`penstock.Project.layouts` gives them, each derived stream behind the one that it is derived from.
     """
     grouped: dict[str, tuple[Layout, ...]] = {}

@@ -82,7 +82,7 @@ def _problems_in_parent(stream: Stream, others: Mapping[str, Stream], columns_of
         return
     cut_from = others[stream.derived.stream]
     if cut_from.kind != stream.kind:
-        yield f"kind is {stream.kind!r}; it travels with {cut_from.name}, so write {cut_from.kind!r}"
+        yield f"kind is {stream.kind!r}; it is derived from {cut_from.name}, so write {cut_from.kind!r}"
     columns = columns_of_all[cut_from.name]
     nested = columns.get(stream.derived.column) if columns is not None else None
     if nested is not None and nested.type != "json":
@@ -90,4 +90,4 @@ def _problems_in_parent(stream: Stream, others: Mapping[str, Stream], columns_of
         yield f"derived: {seen}; it must be nested (Json)"
     for what, name, of_parent in (("account", stream.account, cut_from.account), ("day", stream.day, cut_from.day)):
         if name is not None and name != of_parent:
-            yield f"{what} is {name!r}; it travels with {cut_from.name}, whose {what} is {of_parent!r}: leave it out"
+            yield f"{what} is {name!r}; it is derived from {cut_from.name}, whose {what} is {of_parent!r}: leave it out"
