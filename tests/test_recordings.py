@@ -265,16 +265,16 @@ def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any)
     return ScriptedProvider(folder=folder, streams=[Stream(name="buyers", summary="", **given)], answer=answer)
 
 
-def taped(shop: ScriptedProvider, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
+def report_and_recording(shop: ScriptedProvider, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
     """The report of a recorded run, and every byte of the recording."""
-    report = shop.run(tape=Recorder(folder, full))
+    report = shop.run(recording=Recorder(folder, full))
     return report, content(folder)
 
 
 def again(shop: ScriptedProvider, folder: Path) -> Any:
     """The report of a run from the recording, whose provider answers nothing."""
     other = ScriptedProvider(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
-    report: Any = other.run(tape=Recording.open(folder))
+    report: Any = other.run(recording=Recording.open(folder))
     assert other.requests == []
     shop.sink = other.sink
     return report
@@ -290,8 +290,8 @@ def test_values_are_masked_and_keep_their_form(tmp_path: Path) -> None:
     """
     shop = a_shop(tmp_path, lambda request: {"data": [ANN, {**ANN, "id": "b2"}], "total": 2})
 
-    first, kept = taped(shop, tmp_path / "tape")
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
+    second = again(shop, tmp_path / "recording")
 
     assert leaked(kept) == []
     assert b"Oslo" in kept
@@ -320,8 +320,8 @@ def test_a_path_with_a_selection_is_masked_as_rows_are(tmp_path: Path) -> None:
     }
     shop = a_shop(tmp_path, lambda request: {"data": [{"id": "b1", "more": more}]}, record=Contact)
 
-    _, masked = taped(shop, tmp_path / "masked")
-    _, full = taped(shop, tmp_path / "full", full=True)
+    _, masked = report_and_recording(shop, tmp_path / "masked")
+    _, full = report_and_recording(shop, tmp_path / "full", full=True)
 
     assert (leaked(masked), leaked(full)) == ([], ["mail-canary"])
     assert b"Oslo" in masked
@@ -333,9 +333,9 @@ def test_a_full_recording_masks_credentials_only(tmp_path: Path) -> None:
     """
     shop = a_shop(tmp_path, lambda request: {"data": [ANN]})
 
-    _, kept = taped(shop, tmp_path / "tape", full=True)
+    _, kept = report_and_recording(shop, tmp_path / "recording", full=True)
     rows = shop.rows("buyers")
-    again(shop, tmp_path / "tape")
+    again(shop, tmp_path / "recording")
 
     assert leaked(kept) == ["Ann Canary", "1985-03-12", "4915551234", "mail-canary", "note-canary"]
     assert shop.rows("buyers") == rows
@@ -363,9 +363,9 @@ def test_report_files_are_recorded(packed: str, full: bool, tmp_path: Path) -> N
     encoding = "latin-1" if packed == "latin-1" else None
     shop = a_shop(tmp_path, lambda request: whole, envelope=ReportFile(totals="Total", encoding=encoding))
 
-    first, kept = taped(shop, tmp_path / "tape", full=full)
+    first, kept = report_and_recording(shop, tmp_path / "recording", full=full)
     rows = shop.rows("buyers")
-    second = again(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "recording")
 
     assert first.errors == second.errors == []
     assert len(rows) == len(shop.rows("buyers")) == (6 if packed == "zip" else 3)
@@ -392,8 +392,8 @@ def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> N
     """
     shop = a_shop(tmp_path, lambda request: answer)
 
-    first, kept = taped(shop, tmp_path / "tape")
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
+    second = again(shop, tmp_path / "recording")
 
     assert leaked(kept) == []
     assert (first.exit_code, second.exit_code) == (1, 1)
@@ -436,12 +436,12 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     """
     monkeypatch.setattr("penstock._recording.recorder.MAX_HELD_BYTES", 100)
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
-    recorder = Recorder(tmp_path / "tape", full=True)
+    recorder = Recorder(tmp_path / "recording", full=True)
 
-    shop.run(tape=recorder)
-    again_report = again(shop, tmp_path / "tape")
+    shop.run(recording=recorder)
+    again_report = again(shop, tmp_path / "recording")
 
-    assert b"xxxx" not in content(tmp_path / "tape")
+    assert b"xxxx" not in content(tmp_path / "recording")
     assert "lacks the body" in again_report.errors[0]["message"]
 
 
@@ -480,20 +480,22 @@ def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path)
     with serve(lambda request: SandboxResponse(body=b'[{"order": "1"}]')) as server:
         source = {"base_url": server.base_url, "buyers": [address]}
         first = Project({"source": {"shop": source}}, plugins=plugins, environ={}).run(
-            "shop", to=f"jsonl:{tmp_path / 'out'}", record=tmp_path / "tape"
+            "shop", to=f"jsonl:{tmp_path / 'out'}", record=tmp_path / "recording"
         )
     second = Project({}, plugins=plugins, environ={}).run(
-        "shop", to=f"jsonl:{tmp_path / 'rows.jsonl'}", replay=tmp_path / "tape"
+        "shop", to=f"jsonl:{tmp_path / 'rows.jsonl'}", replay=tmp_path / "recording"
     )
 
     assert first.errors == second.errors == ()
     (row,) = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
     account = row["buyer"]
-    (kept,) = [json.loads(path.read_text())["request"] for path in (tmp_path / "tape" / "shop").glob("*.exchange.json")]
+    (kept,) = [
+        json.loads(path.read_text())["request"] for path in (tmp_path / "recording" / "shop").glob("*.exchange.json")
+    ]
     assert (kept["account"], kept["params"], kept["body"]) == (account, [["by", account]], json.dumps([account]))
     assert kept["url"].endswith(f"/{account}/x")
     assert account != address
-    assert b"canary" not in content(tmp_path / "tape")
+    assert b"canary" not in content(tmp_path / "recording")
 
 
 def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
@@ -503,7 +505,7 @@ def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
     body = json.dumps({"data": [], "madeBy": "ann@canary.example"}).encode()
     shop = a_shop(tmp_path, lambda request: SandboxResponse(headers={"X-Auth-Token": "t0ken-canary"}, body=body))
 
-    report, kept = taped(shop, tmp_path / "tape")
+    report, kept = report_and_recording(shop, tmp_path / "recording")
 
     assert report.exit_code == 0
     assert b"madeBy" in kept
@@ -545,8 +547,8 @@ def test_an_address_in_a_link_leads_a_masked_run_on(tmp_path: Path) -> None:
     )
     shop.streams.append(orders)
 
-    first, kept = taped(shop, tmp_path / "tape")
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
+    second = again(shop, tmp_path / "recording")
 
     assert first.errors == second.errors == []
     assert len(shop.rows("buyers")) == len(shop.rows("orders")) == 2
@@ -561,14 +563,14 @@ def test_a_recording_that_was_cut_costs_no_row(kept: int | None, tmp_path: Path)
     lines = "".join(f"b{number},Ann,1985-03-12,,7,," + "\n" for number in range(3))
     report = f"id,name,born,phone,visits,hash,note\n{lines}".encode()
     shop = a_shop(tmp_path, lambda request: report, envelope=ReportFile())
-    taped(shop, tmp_path / "tape", full=True)
-    (body,) = (tmp_path / "tape" / "shop").glob("*-buyers.*[!n]")
+    report_and_recording(shop, tmp_path / "recording", full=True)
+    (body,) = (tmp_path / "recording" / "shop").glob("*-buyers.*[!n]")
     if kept is None:
         body.unlink()
     else:
         body.write_bytes(report[: report.index(b"b1")] if kept else b"")
 
-    found = again(shop, tmp_path / "tape")
+    found = again(shop, tmp_path / "recording")
 
     assert found.exit_code == 1
     assert "the recording is damaged" in found.errors[0]["message"]
@@ -581,8 +583,8 @@ def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
     """
     shop = a_shop(tmp_path, with_faults(lambda request: SandboxResponse(), [evolve(FAULTS["reset"], kind="fatal")]))
 
-    taped(shop, tmp_path / "tape")
-    report = again(shop, tmp_path / "tape")
+    report_and_recording(shop, tmp_path / "recording")
+    report = again(shop, tmp_path / "recording")
 
     assert report.exit_code == 1
     assert report.errors[0]["reason"].startswith("as recorded: 127.0.0.1 ")
@@ -638,8 +640,8 @@ def test_a_report_on_demand_is_recorded_with_its_download(full: bool, base: str,
         poll_max_s=0.01,
     )
 
-    first, kept = taped(shop, tmp_path / "tape", full=full)
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording", full=full)
+    second = again(shop, tmp_path / "recording")
 
     assert first.errors == second.errors == []
     assert "s1gned-canary" not in leaked(kept)
@@ -677,8 +679,8 @@ def test_children_are_found_by_masked_parents(tmp_path: Path) -> None:
 
     shop = ScriptedProvider(folder=tmp_path, streams=[people, orders], answer=answer)
 
-    first, kept = taped(shop, tmp_path / "tape")
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
+    second = again(shop, tmp_path / "recording")
 
     assert first.errors == second.errors == []
     assert b"Canary" not in kept
@@ -700,8 +702,8 @@ def test_a_body_that_cannot_be_masked_is_not_kept(tmp_path: Path) -> None:
 
     shop = a_shop(tmp_path, lambda request: b"b1|Ann-Canary b2|Bob-Canary", envelope=Lines())
 
-    first, kept = taped(shop, tmp_path / "tape")
-    second = again(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
+    second = again(shop, tmp_path / "recording")
 
     assert b"Canary" not in kept
     assert "1 responses are in the recording without their body" in " ".join(first.notices)
@@ -723,7 +725,7 @@ def test_names_of_members_that_are_personal_are_not_kept(tmp_path: Path) -> None
         tmp_path, lambda request: {"data": {"Ann Canary": [{"order": "1"}]}}, record=OfBuyer, envelope=envelope
     )
 
-    first, kept = taped(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
 
     assert first.exit_code == 0, first.errors
     assert leaked(kept) == []
@@ -751,7 +753,7 @@ def test_a_link_in_plain_text_is_masked(tmp_path: Path) -> None:
 
     shop = a_shop(tmp_path, answer, poller=lambda settings: Spoken(settings.base_url + "/"), downloads=ReportFile())
 
-    first, kept = taped(shop, tmp_path / "tape")
+    first, kept = report_and_recording(shop, tmp_path / "recording")
 
     assert first.errors == []
     assert leaked(kept) == []

@@ -212,7 +212,7 @@ def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
     )
     shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=a_history)
     shop.sink = sink_at(target)
-    shop.run(since="2026-06-10", until="2026-06-11", record_full=tmp_path / "tape")
+    shop.run(since="2026-06-10", until="2026-06-11", record_full=tmp_path / "recording")
     shop.now += timedelta(days=1)
     shop.run(since="2026-06-12", until="2026-06-12")
     opened = shop.sink.open("shop", "forgetting")
@@ -220,7 +220,7 @@ def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
     opened.ledger.forget("shop", [Partition("entries", (("entry_day", "2026-06-10"),))])
     opened.close()
 
-    report = shop.run(since="2026-06-10", until="2026-06-11", replay=tmp_path / "tape")
+    report = shop.run(since="2026-06-10", until="2026-06-11", replay=tmp_path / "recording")
 
     assert "shop: what was read after the recording stays as it is" in report.notices
     assert stored(target) == {"7": 12}

@@ -196,12 +196,12 @@ def test_nothing_leaks_into_a_recording(bench: Bench, option: str) -> None:
     A recording keeps neither secrets nor granted tokens, also of a provider that repeats the secrets in every answer.
     """
     held = [form for secret in sorted(bench.secrets) for form in repeated(secret)]
-    bench.read("--to", "jsonl:out", option, "tape")
+    bench.read("--to", "jsonl:out", option, "recording")
     bench.server.app = lambda request: SandboxResponse(body=json.dumps({"data": held, "error": held}).encode())
     bench.read("--to", "jsonl:out", "--full", option, "echoes")
 
     assert bench.codes[0] == 0, bench.printed
-    assert len(list((bench.folder / "tape").rglob("*.exchange.json"))) > 5
+    assert len(list((bench.folder / "recording").rglob("*.exchange.json"))) > 5
     bench.secrets |= tokens_of(bench)
     bench.assert_nothing_leaked()
 

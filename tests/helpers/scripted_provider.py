@@ -66,21 +66,21 @@ class ScriptedProvider:
         allow_rejected: bool | int | str = False,
         record_full: Path | None = None,
         replay: Path | None = None,
-        tape: Recorder | Recording | None = None,
+        recording: Recorder | Recording | None = None,
         **more: Any,
     ) -> RunReport:
         """Run the streams for these days; options as those of ``penstock run``. ``more`` are settings."""
         if record_full is not None:
-            tape = Recorder(record_full, full=True)
+            recording = Recorder(record_full, full=True)
         elif replay is not None:
-            tape = Recording.open(replay)
+            recording = Recording.open(replay)
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = self._job(server.base_url, since, until, more)
             job = evolve(job, allowed=Allowance.parse(allow_rejected), full=full)
             self.clock = FakeClock(self.now, self.stop)
-            return run_jobs(new_run([job], clock=self.clock, on_event=self._observe, tape=tape))
+            return run_jobs(new_run([job], clock=self.clock, on_event=self._observe, recording=recording))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""

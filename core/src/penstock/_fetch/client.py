@@ -30,7 +30,7 @@ from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Skip, Unsigned, Verdict
 
 
-class ExchangeTape(Protocol):
+class ExchangeRecording(Protocol):
     """
     Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
     of a recording came; None for one that records.
@@ -84,7 +84,7 @@ class SourceClient:
     deadline: Deadline = NO_DEADLINE
     run_report: RunReport | None = None
     emit: OnEvent = ignore
-    tape: ExchangeTape | None = None  # of a run that is recorded or replayed
+    recording: ExchangeRecording | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
@@ -99,7 +99,7 @@ class SourceClient:
 
     def __attrs_post_init__(self) -> None:
         source, peers = self.source, self.peers
-        self.concurrency = source.concurrency if self.tape is None else 1
+        self.concurrency = source.concurrency if self.recording is None else 1
         self.rate_limit = RateLimit(
             self.clock,
             source.requests_per_second,
@@ -152,8 +152,8 @@ class SourceClient:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         outcome = (
             self._attempt(call)
-            if self.tape is None
-            else self.tape.exchange(self.source, call, partial(self._attempt, call), self._replay)
+            if self.recording is None
+            else self.recording.exchange(self.source, call, partial(self._attempt, call), self._replay)
         )
         response = outcome.response
         if outcome.error is not None or response is None:

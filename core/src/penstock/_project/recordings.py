@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from penstock._config.config import ConfiguredSink
-from penstock._fetch.client import ExchangeTape
+from penstock._fetch.client import ExchangeRecording
 from penstock._plan.job import Job
 from penstock._project.jobs import Selection
 from penstock._project.setup import Notice
@@ -71,8 +71,8 @@ def check_unmasked(recording: "Recording", jobs: Sequence[Job], sink: Configured
         )
 
 
-def recorder_of(recordings: RecordingOptions, selection: Selection) -> ExchangeTape | None:
-    """The tape of a run that is recorded. Raises UsageError."""
+def recorder_of(recordings: RecordingOptions, selection: Selection) -> ExchangeRecording | None:
+    """The recorder of a run that is recorded. Raises UsageError."""
     record, record_full = recordings.record, recordings.record_full
     if record is not None and record_full is not None:
         raise UsageError("--record and --record-full: choose one")

@@ -54,23 +54,23 @@ def run(
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
     notices, configured = Notices(on_event), setup
-    recording = recording_of(recordings, notices.add)
-    if recording is not None:
-        configured, clock = setup.with_recorded(recording), StandingClock(recording.started_at, clock.stop)
-        selection = as_recorded(selection, recording)
-    receivers = _receivers(setup, name, selection.to) if recording is None else ()
+    replayed = recording_of(recordings, notices.add)
+    if replayed is not None:
+        configured, clock = setup.with_recorded(replayed), StandingClock(replayed.started_at, clock.stop)
+        selection = as_recorded(selection, replayed)
+    receivers = _receivers(setup, name, selection.to) if replayed is None else ()
     try:
         jobs, sink, unusable = usable_jobs_for(configured, name, selection, clock.now(), notices.add)
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
-        if recording is not None:
-            check_unmasked(recording, jobs, sink)
+        if replayed is not None:
+            check_unmasked(replayed, jobs, sink)
         else:
             jobs = _with_credentials(jobs, unusable)
-        tape = recording or recorder_of(recordings, selection)
+        recording = replayed or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
-        division = _division_of(setup, name, division, recorded=tape is not None)
+        division = _division_of(setup, name, division, recorded=recording is not None)
         remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
         context = new_run(
             jobs,
@@ -78,7 +78,7 @@ def run(
             deadline_s=deadline_s,
             unusable=unusable,
             on_event=partial(_follow, on_event, remember),
-            tape=tape,
+            recording=recording,
         )
         result = _carry_out(configured, name, selection, context, division)
     except PenstockError as error:

@@ -1,14 +1,13 @@
 """
 Record the exchanges of a run in a directory, which :mod:`penstock._recording.replay` replays in a later run.
 
-Both are tapes (:class:`penstock._fetch.client.ExchangeTape`), which see a call before its request is signed and
+Both are a :class:`penstock._fetch.client.ExchangeRecording`, which sees a call before its request is signed and
 repeated. So a recording holds neither signatures nor logins, and only the last response to a request that was repeated.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 
-With a tape, a source has one request in flight. What is requested next may depend on which response comes
-first (a page shorter than those of other accounts is the last of its listing), so the order must be the same in both
-runs.
+With a recording, a source has one request in flight. What is requested next may depend on which response comes first
+(a page shorter than those of other accounts is the last of its listing), so the order must be the same in both runs.
 """
 
 import json

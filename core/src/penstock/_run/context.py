@@ -12,7 +12,7 @@ from attrs import define, field
 
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import ExchangeTape, Peers, SourceClient
+from penstock._fetch.client import ExchangeRecording, Peers, SourceClient
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.job import Job
@@ -28,8 +28,8 @@ from penstock.events import Event, OnEvent, ignore
 class RunContext:
     """
     The jobs of one run, and what they share. ``unusable``: by name, why a source is not read: its configuration, or a
-    target that cannot be opened. ``tape``: records the exchanges, or replays them. ``peers``: in one shard of a divided
-    run, the other processes; the coordinator passes events to plugins, and records the run.
+    target that cannot be opened. ``recording``: records the exchanges, or replays them. ``peers``: in one shard of a
+    divided run, the other processes; the coordinator passes events to plugins, and records the run.
     """
 
     jobs: Sequence[Job]
@@ -39,7 +39,7 @@ class RunContext:
     emit: OnEvent
     unusable: dict[str, PenstockError] = field(factory=dict)
     deadline: Deadline = NO_DEADLINE
-    tape: ExchangeTape | None = None
+    recording: ExchangeRecording | None = None
     peers: Peers | None = None
     budget: RetryBudget = field(factory=RetryBudget, init=False)
     scheduler: Scheduler = field(init=False)
@@ -52,7 +52,7 @@ class RunContext:
     @property
     def recorded_until(self) -> datetime | None:
         """The time of the last response of a recording that is replayed."""
-        return self.tape.until if self.tape is not None else None
+        return self.recording.until if self.recording is not None else None
 
     def fail_unusable(self) -> None:
         """Report the sources that are not read."""
@@ -78,7 +78,7 @@ class RunContext:
                     deadline=self.deadline,
                     run_report=self.run_report,
                     emit=self.emit,
-                    tape=self.tape,
+                    recording=self.recording,
                     peers=self.peers,
                 )
             return self.clients[source.name]
@@ -91,7 +91,7 @@ def new_run(
     unusable: Mapping[str, PenstockError] | None = None,
     deadline_s: float | None = None,
     on_event: OnEvent = ignore,
-    tape: ExchangeTape | None = None,
+    recording: ExchangeRecording | None = None,
 ) -> RunContext:
     """
     The context of a run that begins now. ``deadline_s``: how long it may take. ``on_event`` and every plugin get its
@@ -107,7 +107,7 @@ def new_run(
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
         unusable=dict(unusable or {}),
         deadline=Deadline.after(clock, deadline_s),
-        tape=tape,
+        recording=recording,
     )
 
 

@@ -39,10 +39,10 @@ def run_jobs(context: RunContext) -> RunReport:
     Run the jobs concurrently and report. What prevents all of them is raised before any request; other failures are in
     the report.
     """
-    run_report, tape = context.run_report, context.tape
+    run_report, recording = context.run_report, context.recording
     with open_jobs(context.jobs, context) as jobs:
-        if tape is not None:
-            tape.begin(context.started_at, jobs.sources)
+        if recording is not None:
+            recording.begin(context.started_at, jobs.sources)
         context.emit(
             {"event": "run_started", "run_id": run_report.run_id, "sources": [source.name for source in jobs.sources]}
         )
@@ -52,9 +52,9 @@ def run_jobs(context: RunContext) -> RunReport:
         if ended_by is not None:
             run_report.end_by(ended_by)
         jobs.finish()
-        if tape is not None:
+        if recording is not None:
             try:
-                run_report.notice(*tape.finish())
+                run_report.notice(*recording.finish())
             except PenstockError as error:
                 RunLog(context.jobs[0].source.name, run_report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **run_report.as_dict()})
@@ -89,12 +89,12 @@ def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = F
 @define(eq=False, repr=False)
 class OpenJobs:
     """
-    The jobs of a run whose targets are open. Jobs beyond ``most`` wait: they were opened, prepared and closed, and are
-    opened again when a job before them has ended. ``sources``: those of all jobs.
+    The jobs of a run whose targets are open. Jobs beyond ``max_open`` wait: they were opened, prepared and closed, and
+    are opened again when a job before them has ended. ``sources``: those of all jobs.
     """
 
     context: RunContext
-    most: float
+    max_open: float
     job_runs: list[JobRun] = field(factory=list, init=False)
     sources: list[ConfiguredSource] = field(factory=list, init=False)
     _waiting: deque[tuple[int, Job]] = field(factory=deque, init=False)  # with their numbers in the run
@@ -121,7 +121,7 @@ class OpenJobs:
                 self.context.unusable[job.source.name] = error
                 continue
             self.sources.append(job.source)
-            if len(self.job_runs) > self.most:
+            if len(self.job_runs) > self.max_open:
                 self._waiting.append((number, job))
                 self._close(job_run)
         if self.job_runs or not reasons:

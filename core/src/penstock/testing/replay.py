@@ -57,5 +57,5 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
         since=since,
         until=until,
     )
-    report = run_jobs(new_run([job], clock=clock, tape=recording))
+    report = run_jobs(new_run([job], clock=clock, recording=recording))
     return Replayed(rows={stream: sink.all(stream) for stream in sink.rows}, report=report)

@@ -25,7 +25,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
     """The rows of a run without any fault, and their problems."""
     sink, paths = MemorySink(folder / "ledger.sqlite"), NamedMembers()
     with subject.served() as (server, app):
-        report = subject.run(server.base_url, sink, tape=paths)
+        report = subject.run(server.base_url, sink, recording=paths)
         rows, source = delivered_to(sink), subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
         chosen = chosen_streams(source, subject.streams)

@@ -18,7 +18,7 @@ from penstock.testing.conformance.findings import Finding
 
 
 class InMemoryLog:
-    """The part of a tape that one without a recording does not need."""
+    """The methods of an ExchangeRecording that one that keeps nothing on disk does not need."""
 
     until: None = None
 
@@ -30,7 +30,7 @@ class InMemoryLog:
 
 @define(eq=False)
 class NamedMembers(InMemoryLog):
-    """A tape that notes which of the members that envelopes and paginators name are in an answer."""
+    """An ExchangeRecording that notes which of the members that envelopes and paginators name are in an answer."""
 
     named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
     present: set[tuple[str, str]] = field(factory=set)  # stream and option

@@ -124,9 +124,9 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
         subject.run(server.base_url, MemorySink(folder / "watched.sqlite"), watch=watch)
         chosen = chosen_streams(subject.source(server.base_url), subject.streams)
         server.app = subject.make(server.base_url, subject.today)  # it responds as at first, from the same address
-        tape, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
-        report = subject.run(server.base_url, sink, tape=tape)
-    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in tape.streams)
+        moved, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
+        report = subject.run(server.base_url, sink, recording=moved)
+    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in moved.streams)
     unpaged = sorted(declared.intersection(chosen) - pages.paged)
     return [*map(_no_second_page, unpaged), *(_moved_record(key, report) for key in differ[:1])]
 

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import ExchangeTape
+from penstock._fetch.client import ExchangeRecording
 from penstock._plan.job import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin
@@ -89,12 +89,12 @@ class Subject:
         clock: ShiftedClock | None = None,
         on_event: OnEvent = ignore,
         watch: Callable[[ConfiguredSource, Stream], Stream] | None = None,
-        tape: ExchangeTape | None = None,
+        recording: ExchangeRecording | None = None,
         **settings: Any,
     ) -> RunReport:
         """
         Read the streams (default: the subject's) of these days (default: all of the window) in this process. ``watch``
-        changes the streams, ``tape`` records or replays the calls, and ``settings`` are those of the source.
+        changes the streams, ``recording`` records or replays the calls, and ``settings`` are those of the source.
         """
         days, clock = days or self.window(), clock or noon_of(self.today)
         # A clock that runs faster passes its deadline while a busy machine has hardly begun.
@@ -104,7 +104,9 @@ class Subject:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         chosen = chosen_streams(source, self.streams if streams is None else streams)
         job = Job(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
-        context = new_run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=LONGEST_RUN_S * clock.pace)
+        context = new_run(
+            [job], clock=clock, on_event=on_event, recording=recording, deadline_s=LONGEST_RUN_S * clock.pace
+        )
         return run_jobs(context)
 
     @contextmanager
