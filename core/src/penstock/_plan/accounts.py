@@ -16,7 +16,7 @@ from penstock.ledger_interface import Ledger, PendingReport
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class StreamView:
+class AccountStream:
     """
     A stream as some accounts see it: the source with their settings and zone, today's fingerprint of these settings
     and today's version of the reader.
@@ -48,7 +48,7 @@ class Accounts:
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)
     _remembered: dict[str, Mapping[str, str]] = field(factory=dict, init=False)  # zones of accounts by listing stream
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
-    _views: dict[tuple[str, int], StreamView] = field(factory=dict, init=False)  # by stream and source
+    _account_streams: dict[tuple[str, int], AccountStream] = field(factory=dict, init=False)  # by stream and source
 
     def known(self, stream: Stream) -> Sequence[str | None] | None:
         """
@@ -79,19 +79,19 @@ class Accounts:
             self._sources[account, zone] = self.source.for_account(account, zone)
         return self._sources[account, zone]
 
-    def view(self, stream: Stream, account: str | None) -> StreamView:
+    def stream_of(self, stream: Stream, account: str | None) -> AccountStream:
         """The stream as an account sees it."""
         source = self.source_of(stream, account)
         key = (stream.name, id(source))  # most accounts share a source
-        if key not in self._views:
-            version = reader_version(source, stream) if account is None else self.view(stream, None).reader_version
-            self._views[key] = StreamView(
+        if key not in self._account_streams:
+            version = reader_version(source, stream) if account is None else self.stream_of(stream, None).reader_version
+            self._account_streams[key] = AccountStream(
                 stream=stream,
                 source=source,
                 fingerprint=fingerprint(source.settings, stream),
                 reader_version=version,
             )
-        return self._views[key]
+        return self._account_streams[key]
 
     def _stated_zone(self, stream: Stream, account: str) -> str | None:
         """The zone that the provider states for an account: in this run, else in a former one."""

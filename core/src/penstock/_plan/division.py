@@ -97,30 +97,30 @@ class Division:
 
 def divide(
     shards: int,
-    most: Mapping[str, int],
+    max_of_source: Mapping[str, int],
     weights: Mapping[Unit, int] | None = None,
     sources_with_lists: Iterable[str] = (),
 ) -> Division:
     """
     Divide sources into ``shards``. The same arguments give the same division, in any process.
 
-    ``most``: by source, the largest number of shards that may read it at once (:func:`max_shards`). ``weights``: the
-    work of each known unit; None: nothing is known beforehand. ``sources_with_lists``: their accounts are only known
-    after a stream of theirs was read; with ``weights``, a source that is not among them is held by the shards that have
-    a unit of it, and no other.
+    ``max_of_source``: by source, the largest number of shards that may read it at once (:func:`max_shards`).
+    ``weights``: the work of each known unit; None: nothing is known beforehand. ``sources_with_lists``: their accounts
+    are only known after a stream of theirs was read; with ``weights``, a source that is not among them is held by the
+    shards that have a unit of it, and no other.
 
     Known units are dealt, the heaviest first, each to the shard of its source with the least work so far.
     """
-    allowed = {source: _allowed_shards(source, shards, count) for source, count in most.items()}
+    allowed = {source: _allowed_shards(source, shards, count) for source, count in max_of_source.items()}
     if weights is None:
         return Division(shard_count=shards, shards_by_source=allowed)
     load = dict.fromkeys(range(1, shards + 1), 0)
-    chosen: dict[str, set[int]] = {source: set() for source in most}
+    chosen: dict[str, set[int]] = {source: set() for source in max_of_source}
     assigned: dict[Unit, int] = {}
     for unit in sorted(
         weights, key=lambda unit: (-weights[unit], unit.source, unit.account or "", unit.stream, unit.block or 0)
     ):
-        open_to = allowed[unit.source] if len(chosen[unit.source]) < most[unit.source] else chosen[unit.source]
+        open_to = allowed[unit.source] if len(chosen[unit.source]) < max_of_source[unit.source] else chosen[unit.source]
         shard = min(open_to, key=lambda number: (load[number], number))
         load[shard] += weights[unit]
         chosen[unit.source].add(shard)
@@ -128,14 +128,14 @@ def divide(
     growing = set(sources_with_lists)
     numbers = {
         source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
-        for source in most
+        for source in max_of_source
     }
     return Division(shard_count=shards, shards_by_source=numbers, assigned=assigned)
 
 
-def _allowed_shards(source: str, shards: int, most: int) -> tuple[int, ...]:
+def _allowed_shards(source: str, shards: int, maximum: int) -> tuple[int, ...]:
     """So many shards, beginning at one that depends on the source: sources that allow few spread over all shards."""
-    count, first = min(shards, max(1, most)), _hash(source)
+    count, first = min(shards, max(1, maximum)), _hash(source)
     return tuple(sorted((first + number) % shards + 1 for number in range(count)))
 
 

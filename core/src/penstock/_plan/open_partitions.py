@@ -8,7 +8,7 @@ from itertools import dropwhile
 
 from attrs import field, frozen
 
-from penstock._plan.accounts import Accounts, StreamView
+from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
 from penstock._plan.finality import is_of_today, parent_with_days
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
@@ -39,7 +39,7 @@ class Reasons:
         """Whether a former worker of this run has delivered the partition of this row."""
         return entry.run_id == self.run_id and entry.delivered and not entry.error
 
-    def why_read(self, view: StreamView, day: date, entry: LedgerEntry | None) -> Reason | None:
+    def why_read(self, account_stream: AccountStream, day: date, entry: LedgerEntry | None) -> Reason | None:
         """Why a day is read, by its ledger row; None where it is final."""
         if entry is not None and entry.error is not None:
             return "failed"
@@ -50,20 +50,24 @@ class Reasons:
         if self.target is not None and not self.target.is_intact(entry):
             return "missing"
         # A target that lists its final days has checked all but this last step, see Target.final_days.
-        return self.why_read_again(view, day, entry) or (None if entry.closed else "open")
+        return self.why_read_again(account_stream, day, entry) or (None if entry.closed else "open")
 
-    def why_read_again(self, view: StreamView, day: date, delivered: DeliveredDay) -> Reason | None:
+    def why_read_again(self, account_stream: AccountStream, day: date, delivered: DeliveredDay) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if not is_of_today(delivered.fingerprint, view.fingerprint):
+        if not is_of_today(delivered.fingerprint, account_stream.fingerprint):
             return "changed"
-        if delivered.reader_version != view.reader_version if delivered.reader_version else not delivered.complete:
+        if (
+            delivered.reader_version != account_stream.reader_version
+            if delivered.reader_version
+            else not delivered.complete
+        ):
             return "changed"  # what could not be read may be readable now
         # It is open again if the provider's restatement period (``open_for``) was since extended.
         read_at = delivered.read_at
-        return None if read_at is not None and view.closes_at(day) <= read_at <= self.latest else "open"
+        return None if read_at is not None and account_stream.closes_at(day) <= read_at <= self.latest else "open"
 
 
 def _first_unfollowed(delivered: Mapping[date, DeliveredDay]) -> date | None:
@@ -170,7 +174,7 @@ class OpenPartitions:
         """
         to_read: dict[Partition, Reason] = {}
         done: list[LedgerEntry] = []
-        view = self.accounts.view(stream, account)
+        account_stream = self.accounts.stream_of(stream, account)
         for_others_only = stream.name in self.families.children and stream not in self.families.chosen
         partitions = day_partitions(stream, account, days)
         unfollowed = _first_unfollowed(_delivered(partitions, rows)) if stream.kind == "changes" else None
@@ -182,7 +186,9 @@ class OpenPartitions:
             entry = rows.entries.get(partition)
             if not forced and entry is not None and self.reasons.delivered_by_this_run(entry):
                 done.append(entry)
-            elif (reason := self.reasons.why_read(view, day, entry) or ("forced" if forced else None)) is not None:
+            elif (
+                reason := self.reasons.why_read(account_stream, day, entry) or ("forced" if forced else None)
+            ) is not None:
                 to_read[partition] = reason
             else:
                 final += 1
@@ -221,13 +227,15 @@ class OpenPartitions:
     def _listed_final(self, stream: Stream, days: DaysByAccount) -> Iterator[tuple[str | None, date, FinalDay]]:
         """The days that need no read, as far as the target lists them, with their accounts."""
         by_text = {day.isoformat(): day for day in Window.around(days.values()).days()}
-        views = {account or "": (account, self.accounts.view(stream, account)) for account in days}
+        account_streams = {account or "": (account, self.accounts.stream_of(stream, account)) for account in days}
         for final in self.query.listed_final(stream, days) or ():
-            account, view = views.get(final.account, (None, None))
+            account, account_stream = account_streams.get(final.account, (None, None))
             day = by_text.get(final.day)
-            if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done
+            if (
+                account_stream is None or day is None or final.run_id == self.reasons.run_id
+            ):  # its row is counted as done
                 continue
-            if self.reasons.why_read_again(view, day, final) is None:
+            if self.reasons.why_read_again(account_stream, day, final) is None:
                 yield account, day, final
 
     # --- days that are read with those of another stream --------------------------------------------------------------

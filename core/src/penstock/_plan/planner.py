@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from penstock._config.sink_defaults import add_target_defaults
 from penstock._config.source import ConfiguredSource
-from penstock._plan.accounts import Accounts, StreamView
+from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import SKEW, is_of_today
@@ -82,7 +82,9 @@ class Planner:
         slices = [
             planned
             for account, plan in plans.items()
-            for planned in slices_of(self.accounts.view(stream, account), account, plan, self.now, to_deliver=chosen)
+            for planned in slices_of(
+                self.accounts.stream_of(stream, account), account, plan, self.now, to_deliver=chosen
+            )
         ]
         if not chosen:
             return StreamPlan(slices=slices)
@@ -130,7 +132,9 @@ class Planner:
         remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
         for partition, entry in self._query.rows(stream, edges).entries.items() if edges else ():
             account = partition.as_dict().get(stream.account or "")
-            if entry.delivered and not is_of_today(entry.fingerprint, self.accounts.view(stream, account).fingerprint):
+            if entry.delivered and not is_of_today(
+                entry.fingerprint, self.accounts.stream_of(stream, account).fingerprint
+            ):
                 self.notices.append(
                     f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
                     "changed. Delivered days outside of this window stay as they were read before; after a change of "
@@ -140,20 +144,20 @@ class Planner:
 
 
 def slices_of(
-    view: StreamView, account: str | None, plan: AccountPlan, now: datetime, *, to_deliver: bool
+    account_stream: AccountStream, account: str | None, plan: AccountPlan, now: datetime, *, to_deliver: bool
 ) -> list[PlannedSlice]:
     """The slices of one account, days ascending. ``to_deliver``: see PlannedSlice."""
     partitions = list(plan.to_read)
-    if view.stream.kind == "snapshot":
+    if account_stream.stream.kind == "snapshot":
         groups = [partitions] if partitions else []
     else:
-        days_per_request = view.source.days_per_request(view.stream)
+        days_per_request = account_stream.source.days_per_request(account_stream.stream)
         groups = grouped(partitions, plan.rows.reports.get(account, ()), days_per_request)
-    return [_slice(view, account, plan, group, now, to_deliver=to_deliver) for group in groups]
+    return [_slice(account_stream, account, plan, group, now, to_deliver=to_deliver) for group in groups]
 
 
 def _slice(
-    view: StreamView,
+    account_stream: AccountStream,
     account: str | None,
     plan: AccountPlan,
     partitions: Sequence[Partition],
@@ -161,17 +165,17 @@ def _slice(
     *,
     to_deliver: bool,
 ) -> PlannedSlice:
-    stream, entries = view.stream, plan.rows.entries
+    stream, entries = account_stream.stream, plan.rows.entries
     days = () if stream.kind == "snapshot" else tuple([day for partition in partitions if (day := partition.day)])
-    start, end = slice_bounds(stream, days, view.source.zone, now)
+    start, end = slice_bounds(stream, days, account_stream.source.zone, now)
     return PlannedSlice(
         stream=stream,
         partitions=tuple(partitions),
         reasons=tuple(map(plan.to_read.__getitem__, partitions)),
         slice=Slice(now=now, account=account, days=days, start=start, end=end),
-        source=view.source,
-        fingerprint=view.fingerprint,
-        reader_version=view.reader_version,
+        source=account_stream.source,
+        fingerprint=account_stream.fingerprint,
+        reader_version=account_stream.reader_version,
         to_deliver=to_deliver,
         entries={partition: entries[partition] for partition in partitions if partition in entries} if entries else {},
     )

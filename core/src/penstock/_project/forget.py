@@ -250,7 +250,7 @@ def deletions(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restat
     by_partition = {
         change.partition: change
         for change in source_ledger.ledger.restated(source_ledger.source, runs=FORGET_PREFIX)
-        if days.holds(change.partition)
+        if days.contains(change.partition)
     }
     for stream in {partition.stream for partition in by_partition}:
         dates = [day for partition in by_partition if partition.stream == stream and (day := partition.day) is not None]
@@ -282,4 +282,4 @@ def _chosen(locked: LockedTarget, stream: str, days: Days, deleted_from: Sequenc
         nothing = nothing_of(locked.source, stream, first.partition_columns, first.day_column, names)
         differences = locked.target.verify(stream, [nothing], since=days.since, until=days.until)
         partitions += [difference.partition for difference in differences]
-    return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]
+    return [partition for partition in dict.fromkeys(partitions) if days.contains(partition)]

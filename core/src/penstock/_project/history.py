@@ -46,7 +46,7 @@ def rejected_records(source_ledger: SourceLedger, stream: str | None, days: Days
         rejected = partial(rejected, since=days.since, until=days.until)
     # else: a ledger as the documentation of development versions had it, decision 72. Other days are dropped here.
     for entry, records in groupby(rejected(source_ledger.source, stream), itemgetter(0)):
-        if not days.holds(entry.partition):
+        if not days.contains(entry.partition):
             continue
         partition = entry.partition.as_dict()
         for _, record in records:

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve
 
 from penstock._project.history import changes_of
-from penstock._project.target_query import SourceLedger, holds
+from penstock._project.target_query import SourceLedger, matches_account
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Pairs
 from penstock.names import counted
@@ -104,7 +104,7 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
             account.failed and account.stream == error["stream"] and account.account.items() <= partition.items()
             for account in status.streams
         )
-        if has_a_row or (partition and not holds(accounts, partition.values())):
+        if has_a_row or (partition and not matches_account(accounts, partition.values())):
             continue
         yield Problem(
             source=status.source,
@@ -141,7 +141,12 @@ def _restated_months(source_ledger: SourceLedger, now: datetime, accounts: Seque
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes_of(source_ledger, since.date(), merged=True):
         month_ended = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
-        if month_ended and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
+        if (
+            month_ended
+            and change.changed_at >= since
+            and change.moved
+            and matches_account(accounts, change.account.values())
+        ):
             groups.setdefault((change.stream, f"{change.day:%Y-%m}"), []).append(change)
     for (stream, month), changes in groups.items():
         days = [change.day for change in changes if change.day is not None]

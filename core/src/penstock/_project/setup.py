@@ -193,12 +193,12 @@ class Setup:
         """
         sections = self._sections(sources, sink, sink_named_by)
         sections.check(strict=strict or bool(self.config.problems))
-        sections.pass_on(notice)
+        sections.emit_notices(notice)
         return sections.sources, sections.sink, sections.errors
 
-    def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "_Sections":
+    def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "_CheckedSections":
         """The sections of these names, checked."""
-        sections = _Sections()
+        sections = _CheckedSections()
         for name in sources:
             try:
                 sections.sources.append(self._source(name, sections))
@@ -215,7 +215,7 @@ class Setup:
         sections.problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
         return sections
 
-    def _source(self, name: str, sections: "_Sections") -> "ConfiguredSource":
+    def _source(self, name: str, sections: "_CheckedSections") -> "ConfiguredSource":
         """The source of a section, whose notices are added. Raises ConfigError and PluginError."""
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import unknown_accounts, unknown_exclusions
@@ -254,7 +254,7 @@ class Setup:
 
 
 @define(eq=False, repr=False)
-class _Sections:
+class _CheckedSections:
     """
     The sections of a call, checked. ``errors``: of the sources that cannot be used, by name. ``problems``: of the sink
     and of the command line.
@@ -271,7 +271,7 @@ class _Sections:
         if self.problems or (self.errors and (strict or not self.sources)):
             raise one_error(self.errors.values(), self.problems)
 
-    def pass_on(self, notice: Notice) -> None:
-        """Pass the notices on."""
+    def emit_notices(self, notice: Notice) -> None:
+        """Call ``notice`` with each notice."""
         for text in self.notices:
             notice(text)

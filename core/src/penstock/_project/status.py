@@ -15,7 +15,7 @@ from penstock._plan.finality import reader_version
 from penstock._project.history import run_info
 from penstock._project.problems import OVERDUE, never_read, problems_of
 from penstock._project.setup import Setup
-from penstock._project.target_query import SourceLedger, TargetQuery, holds
+from penstock._project.target_query import SourceLedger, TargetQuery, matches_account
 from penstock.errors import PenstockError
 from penstock.ledger_interface import AccountCounts, Ledger, RunRecord
 from penstock.results import AccountStatus, SourceStatus, StatusResult, TargetStatus
@@ -70,8 +70,8 @@ def _source_status(
     every: Sequence[AccountCounts] = ledger.counts(source)
     if is_expected:
         every = sorted((*every, *_never_read(every, accounts_by_stream)), key=attrgetter("stream"))
-    counts = [count for count in every if holds(accounts, count.account.values())]
-    if not counts and not any(holds(accounts, names) for names in accounts_by_stream.values()):
+    counts = [count for count in every if matches_account(accounts, count.account.values())]
+    if not counts and not any(matches_account(accounts, names) for names in accounts_by_stream.values()):
         return None
     runs = _summary_of(source_ledger.runs(), now)
     return SourceStatus(

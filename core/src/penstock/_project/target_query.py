@@ -91,26 +91,28 @@ class SourceLedger:
     def entries(self, stream: str, days: "Days") -> dict[Partition, LedgerEntry]:
         """The rows of a stream's partitions within these days, of these accounts."""
         entries = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
-        return {partition: entry for partition, entry in entries.items() if days.holds(partition)}
+        return {partition: entry for partition, entry in entries.items() if days.contains(partition)}
 
     def partitions(self, stream: str, days: "Days") -> Iterator[Partition]:
         """The partitions with a row within these days, of these accounts. Rows are read some days at a time."""
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
         for number, (since, until) in enumerate(windows):
             for partition in self.ledger.entries(self.source, stream, since=since, until=until):
-                if (partition.day is not None or not number) and days.holds(partition):
+                if (partition.day is not None or not number) and days.contains(partition):
                     yield partition
 
     def delivered(self, stream: str, days: "Days") -> DeliveredEntries:
         """The delivered partitions of a stream within these days, of these accounts, in the order of their days."""
-        return DeliveredEntries(self.ledger, self.source, stream, since=days.since, until=days.until, holds=days.holds)
+        return DeliveredEntries(
+            self.ledger, self.source, stream, since=days.since, until=days.until, accepts=days.contains
+        )
 
     def delivered_sums(self, stream: str, days: "Days") -> Iterator[DeliveredSums]:
         """Rows and sums of the delivered partitions of a stream within these days, of these accounts, in any order."""
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
         for number, (since, until) in enumerate(windows):
             for sums in self.ledger.delivered_sums(self.source, stream, since=since, until=until):
-                if (sums.day or not number) and holds(days.accounts, (value for _, value in sums.account)):
+                if (sums.day or not number) and matches_account(days.accounts, (value for _, value in sums.account)):
                     yield sums
 
     def runs(self) -> Iterator[RunRecord]:
@@ -340,14 +342,14 @@ class Days:
     until: date | None = None
     accounts: Sequence[str] = ()
 
-    def holds(self, partition: Partition) -> bool:
+    def contains(self, partition: Partition) -> bool:
         """Whether a partition is of these days and accounts; one without a day is of any days."""
         day = partition.day
         if day is not None and not (self.since or day) <= day <= (self.until or day):
             return False
-        return holds(self.accounts, (value for _, value in partition.without_day.values))
+        return matches_account(self.accounts, (value for _, value in partition.without_day.values))
 
 
-def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
+def matches_account(patterns: Sequence[str], values: Iterable[str]) -> bool:
     """Whether one of these values of an account matches a pattern; without patterns, always."""
     return not patterns or any(matches(value, patterns) for value in values)

@@ -167,7 +167,7 @@ class _Verification:
         if not len(entries) and empty is not None:
             for difference in target.verify(stream, [empty], since=since, until=until):
                 differing.setdefault(difference.partition, evolve(difference, uncounted=True))
-        return [difference for difference in differing.values() if self.days.holds(difference.partition)]
+        return [difference for difference in differing.values() if self.days.contains(difference.partition)]
 
     def _add_stream(
         self, source_ledger: SourceLedger, stream: str, differences: Sequence[Difference], repairs: dict[Partition, str]

@@ -118,8 +118,8 @@ def _divide(context: RunContext, engine: Engine) -> Division:
         plan = plan_of(job, context.started_at)
         weights.update(unit_of_partition(job.source, planned.partition) for planned in plan.partitions)
     listed = [job.source.name for job in context.jobs if any(map(job.source.lister_of, job.chosen))]
-    most = {job.source.name: max_shards(job.source) for job in context.jobs}
-    return divide(engine.workers, most, weights, listed)
+    max_of_source = {job.source.name: max_shards(job.source) for job in context.jobs}
+    return divide(engine.workers, max_of_source, weights, listed)
 
 
 def _check_workers_can_read(setup: Setup, selection: Selection, engine: Engine) -> None:

@@ -170,15 +170,15 @@ class Committer:
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
 
-    def recount(self, entries: Iterable[LedgerEntry], *, planned: bool = True) -> None:
+    def recount(self, entries: Iterable[LedgerEntry], *, count_as_planned: bool = True) -> None:
         """
-        Count what another worker of this run delivered, which is not here any more to report it. ``planned``: it is
-        not counted as planned yet.
+        Count what another worker of this run delivered, which is not here any more to report it.
+        ``count_as_planned``: it was not counted as planned yet.
         """
         for entry in entries:
             self._delivered.add(entry.partition.stream)
             self.log.count_delivered(entry, ())
-            self.log.count(entry.partition.stream, planned=int(planned))
+            self.log.count(entry.partition.stream, planned=int(count_as_planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
@@ -308,7 +308,7 @@ class Committer:
         planned = result.planned
         former = planned.entries.get(partition) if planned.entries else None
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        imperfect = result.is_imperfect or (result.absent and self._missing_measures.of(result))
+        imperfect = result.is_imperfect or (result.absent and self._missing_measures.missing_in(result))
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,

@@ -252,7 +252,7 @@ class JobRun:
         for stream, began in self._began.items():
             self.log.stream(stream).seconds = self._ended.get(stream, began) - began
         self.committer.finish()
-        self._refusals.add_to(run_report)
+        self._refusals.add_credentials_to(run_report)
         if not run_report.interrupted and not run_report.deadline:
             for failure in never_listed(self.source, self._dependencies):
                 self._fail_unplanned(failure)

@@ -57,7 +57,7 @@ class MissingMeasures:
         entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
         self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
 
-    def of(self, result: ReadResult) -> frozenset[str]:
+    def missing_in(self, result: ReadResult) -> frozenset[str]:
         """
         The measures that no record of a slice has, that earlier readings in the target have, and in place of which
         there are unknown members: the provider has probably renamed theirs. The result was added before.
@@ -66,7 +66,7 @@ class MissingMeasures:
 
     def note_absent(self, result: ReadResult) -> None:
         """After a commit: log the measures of a slice that no record has."""
-        missing, stream = self.of(result), result.planned.stream.name
+        missing, stream = self.missing_in(result), result.planned.stream.name
         counts = self.log.stream(stream)
         counts.missing_measures |= dict.fromkeys(sorted(missing), tuple(result.unknown))
         for name in sorted(result.absent - missing):

@@ -47,7 +47,7 @@ class Refusals:
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
-    def add_to(self, run_report: RunReport) -> None:
+    def add_credentials_to(self, run_report: RunReport) -> None:
         """
         Add the credentials that were refused, those with which an account was forbidden, and those that were accepted:
         only all processes of a run together know whether every request with them was forbidden.

@@ -16,10 +16,11 @@ ROWS_AT_ONCE = 10_000  # rows of a ledger
 
 class DeliveredEntries(Sequence[LedgerEntry]):
     """
-    The delivered partitions of a window of days (both included; None: no bound) that ``holds`` accepts, in the order of
-    their days. They are read from the ledger some days at a time, again with each iteration, so that a long history is
-    not in memory. ``changed`` returns what to put in place of an entry. ``unsettled``: what a run was writing when it
-    ended; known after the first iteration.
+    The delivered partitions of a window of days (both included; None: no bound), in the order of their days.
+
+    ``accepts``: which of them. They are read from the ledger some days at a time, again with each iteration, so that a
+    long history is not in memory. ``changed`` returns what to put in place of an entry. ``unsettled``: what a run was
+    writing when it ended; known after the first iteration.
     """
 
     def __init__(
@@ -30,11 +31,11 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         *,
         since: date | None = None,
         until: date | None = None,
-        holds: Callable[[Partition], bool] = lambda partition: True,
+        accepts: Callable[[Partition], bool] = lambda partition: True,
         changed: Callable[[LedgerEntry], LedgerEntry] = lambda entry: entry,
     ) -> None:
         self._ledger, self._source, self._stream = ledger, source, stream
-        self._since, self._until, self._holds, self._changed = since, until, holds, changed
+        self._since, self._until, self._accepts, self._changed = since, until, accepts, changed
         self._windows: list[tuple[date | None, date | None]] | None = None
         self._count: int | None = None
         self.unsettled: set[Partition] = set()
@@ -47,7 +48,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         for number, (since, until) in enumerate(self._windows):
             entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
             for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
-                if (number and partition.day is None) or not self._holds(partition):
+                if (number and partition.day is None) or not self._accepts(partition):
                     continue  # what has no day is in each window
                 if entry.state == "delivered":
                     count += 1

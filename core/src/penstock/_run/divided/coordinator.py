@@ -262,7 +262,7 @@ class RunCoordinator:
                     and entry.run_id == self.context.run_report.run_id
                     and self.division.shard_of_unit(unit_of_partition(job_run.source, partition)) == number
                 ],
-                planned=not planned,
+                count_as_planned=not planned,
             )
 
 
