@@ -170,8 +170,8 @@ def _any_escapes(text: str) -> str:
             pieces.append(f"{_any_form(char)}{{1,16}}")
         else:
             # CSV and SQL double a quote, most languages double a backslash, and nesting doubles it again.
-            most = count * {"'": 2, '"': 2, "\\": 4}.get(char, 1)
-            pieces.append(f"{_any_form(char)}{{{count},{most}}}" if most > 1 else _any_form(char))
+            maximum = count * {"'": 2, '"': 2, "\\": 4}.get(char, 1)
+            pieces.append(f"{_any_form(char)}{{{count},{maximum}}}" if maximum > 1 else _any_form(char))
     return "".join(pieces)
 
 

@@ -26,7 +26,7 @@ class Allowance:
     all records that were fetched; and, unless ``strict``, members that no column declares.
     """
 
-    most: int = 0
+    maximum: int = 0
     share: Decimal = Decimal(0)
     strict: bool = False
 
@@ -42,11 +42,11 @@ class Allowance:
         match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?)\s*%", text, re.ASCII)
         if match is None or Decimal(match[2] or 0) > 100:
             raise ValueError(f'expected true, a number of records, or a share such as "1%", found {text!r}')
-        return cls(most=int(match[1])) if match[1] else cls(share=Decimal(match[2]) / 100)
+        return cls(maximum=int(match[1])) if match[1] else cls(share=Decimal(match[2]) / 100)
 
     def covers(self, rejected: int, fetched: int) -> bool:
         """Whether this many of the fetched records are accepted."""
-        return rejected <= self.most or rejected <= self.share * fetched or self.share == 1
+        return rejected <= self.maximum or rejected <= self.share * fetched or self.share == 1
 
 
 NONE_ALLOWED = Allowance()

@@ -374,8 +374,8 @@ def _decimals(column: Column, values: list[Any]) -> list[Any]:
 def all_bounded(numbers: list[Decimal]) -> list[Decimal]:
     """The numbers, if each can be written out; else ValueError."""
     exponents = set(map(Decimal.adjusted, numbers))
-    most, least = max(exponents, default=0), min(exponents, default=0)
-    if not (all(map(Decimal.is_finite, numbers)) and -LARGEST_EXPONENT <= least <= most <= LARGEST_EXPONENT):
+    largest, least = max(exponents, default=0), min(exponents, default=0)
+    if not (all(map(Decimal.is_finite, numbers)) and -LARGEST_EXPONENT <= least <= largest <= LARGEST_EXPONENT):
         raise ValueError("beyond all bounds")
     return numbers
 

@@ -109,10 +109,10 @@ class ReadCounts:
     def _tolerated_lag(self) -> timedelta:
         return self.clock_lag if self.clock_lag <= TOLERATED_SKEW else timedelta(0)
 
-    def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
+    def check(self, stream_reads: StreamReads, *, is_first_read: bool) -> None:
         """
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
-        ProviderError, and PagingError in the ``first_read``.
+        ProviderError, and PagingError in the first read.
         """
         for loaded in self.partitions.values():
             if loaded.counts.rows or loaded.counts.rejected:
@@ -121,9 +121,9 @@ class ReadCounts:
             self._check_days()
         if self.no_record_reason:
             self._check_accepted(stream_reads)
-        elif first_read and self.uncounted and self.planned.had_rows:
+        elif is_first_read and self.uncounted and self.planned.had_rows:
             self._check_emptied()
-        if first_read and self.has_mixed_derived:  # the rows derived from its former values are written
+        if is_first_read and self.has_mixed_derived:  # the rows derived from its former values are written
             raise PagingError("a record came again with other values")
 
     def _check_days(self) -> None:

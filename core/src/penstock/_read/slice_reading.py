@@ -50,8 +50,9 @@ class Ceilings:
 @define(eq=False, repr=False, kw_only=True)
 class SliceReading:
     """
-    One reading of a planned slice. ``first``: it was not read before, so that what may be a defect of the reading is an
-    error. ``counts`` and ``loader`` are of this reading, ``ceilings`` and ``on_demand`` of all readings of the slice.
+    One reading of a planned slice. ``is_first_read``: it was not read before, so that what may be a defect of the
+    reading is an error. ``counts`` and ``loader`` are of this reading, ``ceilings`` and ``on_demand`` of all readings
+    of the slice.
     """
 
     planned: PlannedSlice
@@ -63,7 +64,7 @@ class SliceReading:
     counts: ReadCounts
     loader: Loader
     ceilings: Ceilings
-    first: bool
+    is_first_read: bool
 
     def read(self) -> Steps[ReadResult]:
         """
@@ -73,7 +74,7 @@ class SliceReading:
         try:
             self.loader.begin()
             yield from self._read_or_halve(self.planned.slice)
-            self.counts.check(self.stream_reads, first_read=self.first)
+            self.counts.check(self.stream_reads, is_first_read=self.is_first_read)
             if self.counts.has_mixed_derived:
                 self._note(
                     "a record came again with other values; rows derived from its former values stay until it is read "
@@ -244,7 +245,7 @@ class SliceReading:
                 polled=polled,
                 files=files,
                 stream_reads=self.stream_reads,
-                first_read=self.first,
+                is_first_read=self.is_first_read,
             )
             listings.append(listing)
             if polled is None:
