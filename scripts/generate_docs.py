@@ -258,8 +258,9 @@ def modules() -> list[str]:
 
 def helpers() -> list[str]:
     """What test files share."""
-    files = sorted((ROOT / "tests" / "helpers").glob("*.py"))
-    return _table(["Module", "What"], ([f"`{path.stem}`", _first_paragraph(path)] for path in files))
+    files = sorted((ROOT / "tests" / "helpers").glob("*/*.py"))
+    rows = ([f"`{path.parent.name}`", f"`{path.stem}`", _first_paragraph(path)] for path in files)
+    return _table(["Folder", "Module", "What"], rows)
 
 
 def _first_paragraph(module: Path) -> str:

@@ -14,7 +14,7 @@ import connector_run
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from command_here import main
+from command_in_process import main
 from connector_run import ConfiguredSource, RunReport, check_credentials, configured_in, plan
 from penstock import (
     Connector,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define
-from command_here import main
+from command_in_process import main
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK

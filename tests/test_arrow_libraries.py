@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from command_line import configure
+from command_in_subprocess import configure
 from penstock import CountMismatchError, Project, SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from providers import TALROO, TODAY, Provider

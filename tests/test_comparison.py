@@ -17,7 +17,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve
-from command_line import command, toml
+from command_in_subprocess import command, toml
 from connector_run import loaded
 from imitation_ebay import CLIENT, SECRET, SELLERS, Ebay
 from penstock import ConnectorPlugin, Sandbox, SandboxRequest, SandboxResponse

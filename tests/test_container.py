@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import MAIN, configure
+from command_in_subprocess import MAIN, configure
 from providers import PROVIDERS
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ import penstock_plugins
 import pytest
 from attrs import define, field
 from dask_cluster import Cluster, RecordingProxy, cluster, configure, free, into_both, into_files, world
-from market_runs import DividedRuns, base_url
+from divided_market_runs import DividedRuns, base_url
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.engines import Assignment
 from waits import eventually
@@ -29,8 +29,6 @@ __all__ = ["cluster", "world"]  # fixtures
 
 pytest.importorskip("distributed", reason="no Dask distributed: uv sync --group engines")
 pytestmark = pytest.mark.large
-
-HERE = Path(__file__).parent
 
 
 @into_both

@@ -9,7 +9,7 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from command_here import main
+from command_in_process import main
 from connector_run import loaded
 from penstock import Connector, Secret, SourceSettings, setting
 from penstock._cli.sandbox import left_out, with_secrets

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from attrs import define
 from dask_cluster import Cluster, cluster, configure, free, into_both, world
-from market_runs import DividedRuns, base_url, linux, worker_pids
+from divided_market_runs import DividedRuns, base_url, linux, worker_pids
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
 from waits import eventually

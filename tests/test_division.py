@@ -14,9 +14,9 @@ import market
 import penstock_plugins
 import pytest
 from configured_source import a_source
+from divided_market_runs import MarketRuns
 from hypothesis import given, strategies as st
 from market import ALL, WINDOW, Market
-from market_runs import MarketRuns
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
 from penstock._fetch.limits import RateLimit
 from penstock._plan.division import BLOCK_DAYS, Division, Shard, Unit, block_days, divide, divide_by_names, unit_of
@@ -29,8 +29,6 @@ from penstock_plugins.postgres.sink import PostgresSink
 from postgres_server import server as postgres
 
 pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent
 
 
 def units(count: int, source: str = "shop") -> dict[Unit, int]:

@@ -29,7 +29,7 @@ import penstock
 import pytest
 import time_machine
 from attrs import define, field
-from command_here import main
+from command_in_process import main
 from connector_run import loaded
 from penstock import SandboxRequest, SandboxResponse, Secret, errors
 from penstock._cli import Commands, _group as command_line

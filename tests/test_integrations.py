@@ -23,7 +23,7 @@ import psycopg
 import pytest
 from attrs import define, field
 from clients import HANGS_S, QUICKLY, ROOT, client
-from command_line import toml
+from command_in_subprocess import toml
 from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve

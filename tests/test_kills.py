@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from command_line import command, configure
+from command_in_subprocess import command, configure
 from disks import resize, small_disk
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve

@@ -19,7 +19,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from command_here import main
+from command_in_process import main
 from generated_ledger import LAST, NOW, SMALL, GeneratedLedger
 from penstock import (
     Connector,

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import define, field
-from command_line import command, finished
+from command_in_subprocess import command, finished
 from penstock.sandbox.server import serve
 from postgres_bench import Bench, made_bench
 from postgres_server import server as postgres

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import configure, finished
+from command_in_subprocess import configure, finished
 from penstock.sandbox.server import serve
 from providers import CONVERTR, PROVIDERS, TALROO, TODAY, Provider
 

@@ -16,7 +16,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
-from command_line import command, configure
+from command_in_subprocess import command, configure
 from connector_run import RunReport, configured, plan, read, read_into
 from penstock import (
     Connector,

@@ -17,8 +17,8 @@ import imitation_joveo
 import imitation_talroo
 import pytest
 from attrs import define, evolve, field
-from command_here import main
-from command_line import configure
+from command_in_process import main
+from command_in_subprocess import configure
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve

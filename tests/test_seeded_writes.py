@@ -17,7 +17,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
-from command_here import main
+from command_in_process import main
 from penstock import (
     Action,
     Connector,

@@ -12,8 +12,8 @@ import market
 import penstock_plugins
 import pytest
 import thread_engine
+from divided_market_runs import MarketRuns, counts
 from market import SHOPS, WINDOW, Market
-from market_runs import MarketRuns, counts
 from penstock import Project, SandboxResponse, SinkError, TargetError
 from penstock.sandbox.server import serve
 from penstock_plugins.files.target import FileTarget

@@ -20,8 +20,8 @@ import penstock_plugins
 import pytest
 import thread_engine
 from attrs import define, frozen
+from divided_market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
 from market import SHOPS, Market
-from market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
 from penstock import (
     BaseSink,
     PluginError,
@@ -46,8 +46,6 @@ from postgres_server import server as postgres
 from waits import eventually
 
 pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(params=["jsonl", "postgres"])

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from command_here import main
+from command_in_process import main
 from connector_sensis.sandbox import listing_id
 from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox

@@ -19,7 +19,7 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve
-from command_here import main
+from command_in_process import main
 from penstock._cli.follow import following
 from penstock._cli.lines import Lines, in_words, restated
 from penstock._cli.run import summarise

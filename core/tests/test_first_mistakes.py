@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from command_here import main
+from command_in_process import main
 from connector_run import problems_of
 from penstock import (
     Connector,

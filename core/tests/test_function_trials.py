@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from command_here import main
+from command_in_process import main
 from penstock._config.function_trials import trial_problems_of
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream

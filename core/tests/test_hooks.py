@@ -16,7 +16,7 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from command_here import main
+from command_in_process import main
 from connector_run import loaded
 from penstock import Project, Sandbox, hookspecs
 from penstock.connector import Connector, Stream

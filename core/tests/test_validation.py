@@ -10,7 +10,7 @@ from typing import Any
 import penstock
 import pytest
 from attrs import frozen
-from command_here import main
+from command_in_process import main
 from connector_run import loaded
 from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, ConnectorPlugin, Derived, Parent, Registration, Stream

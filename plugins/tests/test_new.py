@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_here import main
+from command_in_process import main
 from connector_run import loaded
 from penstock import SandboxResponse
 from penstock.sandbox.server import serve

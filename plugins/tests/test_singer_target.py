@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from attrs import define
-from command_line import command, configure, finished, toml
+from command_in_subprocess import command, configure, finished, toml
 from penstock import Project, RunResult, SandboxResponse, Secret, UsageError
 from penstock.errors import TargetError
 from penstock.testing.conformance import QUICK

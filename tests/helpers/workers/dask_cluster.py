@@ -19,8 +19,8 @@ from urllib.request import urlopen
 
 import pytest
 from attrs import define, field
+from divided_market_runs import DividedRuns, environ
 from market import SHOPS, Market
-from market_runs import DividedRuns, environ
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
 from waits import eventually

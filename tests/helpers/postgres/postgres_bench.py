@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from attrs import define, field
-from command_line import command, configure
+from command_in_subprocess import command, configure
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server
 from providers import TODAY, Provider, Row, bag

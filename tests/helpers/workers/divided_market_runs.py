@@ -22,13 +22,13 @@ from penstock import Project
 from psycopg.rows import dict_row
 from time_machine import escape_hatch
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1]
 
 
 def environ() -> dict[str, str]:
     """For a process that imports the market: the helpers of the tests, and the clock of the test."""
     ahead_s = time.time() - escape_hatch.time.time()
-    path = os.pathsep.join(map(str, (HERE / "site", HERE)))
+    path = os.pathsep.join(map(str, sorted(HELPERS.glob("[a-z]*"))))
     return {**os.environ, "PYTHONPATH": path, "PENSTOCK_TEST_AHEAD_S": str(ahead_s)}
 
 

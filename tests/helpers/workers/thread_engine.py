@@ -5,7 +5,7 @@ A plugin with the engine of docs/hooks.md: parts of a run as threads of this pro
 import re
 from pathlib import Path
 
-_PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
+_PAGE = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
 _SECTION = _PAGE.partition("## penstock_engines\n")[2]
 _EXAMPLE = re.search(r"```python\n(.*?)```", _SECTION, re.DOTALL)
 assert _EXAMPLE is not None
