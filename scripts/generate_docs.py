@@ -222,8 +222,8 @@ def fixed_bounds() -> list[str]:
         value = getattr(importlib.import_module(f"{package}{module}"), constant)
         if unit == "MiB":
             value //= 2**20
-        rows.append([text, f"{value:,} {unit}".strip(), f"`{module}.{constant}`"])
-    return _table(["What", "Bound", "Where"], rows)
+        rows.append([text, f"{value:,} {unit}".strip()])
+    return _table(["What", "Bound"], rows)
 
 
 def parts(registry: Registry) -> list[str]:
