@@ -151,7 +151,7 @@ def test_socks_proxy_without_its_library(make: Make, monkeypatch: pytest.MonkeyP
     """
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    with pytest.raises(ConfigError, match="pip install PySocks"):
+    with pytest.raises(ConfigError, match=r"of the extra socks of penstock-core\. Run: pip install pysocks"):
         make(base_origin="https://api.example.com", proxy="socks5://127.0.0.1:9")(
             Request(url="https://api.example.com")
         )

@@ -148,10 +148,10 @@ def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
         )
     if importlib.util.find_spec("socks") is None:
         raise ConfigError(
-            f"the proxy is a {scheme} proxy, which needs the library PySocks, and that is not installed: "
-            "pip install PySocks, or set proxy to an http or https proxy."
+            f"the proxy is a {scheme} proxy, and pysocks is not installed here. It is of the extra socks of "
+            "penstock-core. Run: pip install pysocks, or set proxy to an http or https proxy."
         )
-    socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
+    socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where pysocks is missing
     manager = socks.SOCKSProxyManager(proxy, **options)
     plain = type("SocksConnection", (AttemptConnection, socks.SOCKSConnection), {})
     secure = type("SocksTlsConnection", (AttemptConnection, socks.SOCKSHTTPSConnection), {})
