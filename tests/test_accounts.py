@@ -295,7 +295,8 @@ def test_a_table_of_an_account_that_the_provider_does_not_list_is_noted(tmp_path
 
 def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> None:
     """
-    Its days would be other days in any other zone, so they are not read; the other accounts are.
+    An account whose listed zone does not exist is not read, since its days would be other days in any other zone; the
+    other accounts are.
     """
     provider, sink = Provider(sellers={"a": "Mars/Olympus", "b": "UTC"}), MemorySink(tmp_path / "ledger.db")
 
@@ -356,7 +357,7 @@ def test_an_account_that_failed_before_it_had_days_is_a_problem(
 
 def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> None:
     """
-    It would read nothing and end with 0.
+    A stream by account without any account is refused: it would read nothing and end with 0.
     """
     sink = MemorySink(tmp_path / "ledger.db")
     shop = source(tmp_path, 'token = { env = "ALL" }')
@@ -506,7 +507,7 @@ def test_a_window_may_hold_a_day_for_some_accounts_only(tmp_path: Path) -> None:
 
 def test_accounts_of_a_python_configuration(tmp_path: Path) -> None:
     """
-    The same tables, with secrets as values; into CSV.
+    A configuration in Python has tables of accounts as a file has, with secrets as values; into CSV.
     """
     provider = Provider()
     with serve(provider) as server:

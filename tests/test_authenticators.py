@@ -181,7 +181,7 @@ def test_the_chosen_parts_are_signed_as_they_are_sent() -> None:
 
 def test_a_body_that_is_no_text_is_signed_byte_for_byte() -> None:
     """
-    It is not shown where the signature is explained.
+    A body that is no text is signed byte for byte, and is not shown where the signature is explained.
     """
     request = Request(method="PUT", url="https://api.example", body=b"\xff\x00\xfe")
 

@@ -114,7 +114,7 @@ DAYS = ["2026-06-14", "2026-06-15", "2026-06-16"]
 
 def test_the_days_of_a_request_are_committed_together(tmp_path: Path) -> None:
     """
-    They are one group, and all of them are delivered.
+    The days of a request are one group, and all of them are delivered.
     """
     shop = a_shop(tmp_path)
     report = shop.run()
@@ -138,7 +138,8 @@ def test_a_day_that_cannot_begin_leaves_no_other_one_begun(tmp_path: Path) -> No
 
 def test_one_day_of_a_group_fails_alone(tmp_path: Path) -> None:
     """
-    Its error is in the report and in the ledger; the others are delivered, and the next run reads it again.
+    The error of one day of a group is in the report and in the ledger; the others are delivered, and the next run reads
+    it again.
     """
     shop = a_shop(tmp_path)
     shop.sink.refused = "2026-06-15"  # type: ignore[attr-defined]

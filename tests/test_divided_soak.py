@@ -171,7 +171,8 @@ def test_kills_over_dask(world: DividedRuns, cluster: Cluster, seed: int) -> Non
 @pytest.mark.parametrize("seed", range(10))
 def test_kills_of_processes(world: DividedRuns, seed: int) -> None:
     """
-    The same for a run by processes of this machine, of which a worker or the parent is killed.
+    A worker or the parent of a run by processes of this machine is killed at a random request: the run after it leaves
+    exactly the provider's rows, and the limits hold.
     """
     kills(world, None, seed, ROUNDS)
 
@@ -316,7 +317,7 @@ def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
 @pytest.mark.large
 def test_some_kills_over_tls(world: DividedRuns, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The same where scheduler, workers and client are connected by TLS, and share one token.
+    Some rounds of kills where scheduler, workers and client are connected by TLS, and share one token.
     """
     cluster.use_tls(monkeypatch)
     kills(world, cluster, 2, 2)

@@ -380,7 +380,7 @@ def test_the_reference_names_every_parameter() -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("connector_*/README.md")), ids=named)
 def test_a_readme_lists_the_keys_streams_and_actions_of_its_connector(path: Path) -> None:
     """
-    Its README lists every key, stream and action that it has.
+    The README of a connector lists every key, stream and action that it has.
     """
     registry, name, text = loaded(), path.parent.name.removeprefix("connector_"), path.read_text()
 

@@ -153,7 +153,8 @@ def convertr(tmp_path: Path) -> Iterator[Place]:
 
 def test_the_page_on_singer(talroo: Place) -> None:
     """
-    Its commands with target-jsonl and Meltano; a second run with the state writes the open days again.
+    The commands of the page on Singer work with target-jsonl and Meltano; a second run with the state writes the open
+    days again.
     """
     talroo.page("singer.md", "target-jsonl", "meltano")
 

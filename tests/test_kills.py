@@ -491,8 +491,9 @@ def test_a_directory_that_cannot_be_used_concerns_its_stream_only(
     bench: Bench, spoil: Callable[[Path], Callable[[], None]], seen: str
 ) -> None:
     """
-    Its partitions fail before anything is fetched for them, the other streams are delivered, and nothing that was
-    delivered there counts as missing: the next run that can use the directory leaves the provider's rows.
+    The partitions of a stream whose directory cannot be used fail before anything is fetched for them, the other
+    streams are delivered, and nothing that was delivered there counts as missing: the next run that can use the
+    directory leaves the provider's rows.
     """
     assert bench.run()[0] == 0
     stream = bench.provider.streams[0]

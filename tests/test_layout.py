@@ -189,7 +189,7 @@ def test_plugins_import_no_connector(member: str) -> None:
 @pytest.mark.parametrize("member", CONNECTORS)
 def test_tests_of_a_connector_import_nothing_private(member: str) -> None:
     """
-    They import what an author's own tests may; what they need besides is in tests/helpers.
+    Tests of a connector import what an author's own tests may; what they need besides is in tests/helpers.
     """
     for path in (ROOT / member / "tests").rglob("*.py"):
         for name in imports(parsed(path)):
@@ -297,7 +297,7 @@ def shows_a_whole_package(folder: Path, project: Mapping[str, Any]) -> None:
 
 def test_the_distribution_without_code_has_its_shape():
     """
-    Its wheel is whole, its text names each connector, and each extra is named there.
+    The wheel of the distribution without code is whole, its text names each connector, and each extra is named there.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -276,7 +276,7 @@ def test_a_source_that_another_run_took_while_it_waited_is_left_out() -> None:
 
 def test_a_target_that_cannot_be_opened_again_fails_its_source_only() -> None:
     """
-    It is an error of that source, and the others are read.
+    A target that cannot be opened again is an error of its source, and the others are read.
     """
     sink = CountingSink(fails_later=SOURCES[5])
 

@@ -230,7 +230,7 @@ def calls_of_a_reading(size: int, stream: str) -> int:
 @pytest.mark.parametrize("stream", ["sales", "leads"])
 def test_no_python_function_is_called_per_record_of_a_table(stream: str) -> None:
     """
-    The same of a reading that an Arrow library takes.
+    No Python function is called per record of a read whose batches an Arrow library takes.
     """
     few, more = (calls_of_a_reading(size, stream) for size in (FEW, MORE))
 

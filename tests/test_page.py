@@ -550,7 +550,7 @@ def test_the_page_needs_a_place(run: Run, tmp_path: Path, capsys: pytest.Capture
 
 def test_before_the_first_run_the_page_is_empty(run: Run, tmp_path: Path) -> None:
     """
-    It states that nothing was delivered, and has no stream.
+    The page before the first run states that nothing was delivered, and has no stream.
     """
     assert run("page", "--html", "status.html", "--to", "files") == 0
     summary = Page((tmp_path / "status.html").read_text()).data("summary")
@@ -559,7 +559,7 @@ def test_before_the_first_run_the_page_is_empty(run: Run, tmp_path: Path) -> Non
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     """
-    It keeps its access rights; nothing else is left in the directory.
+    The file of the page keeps its access rights when it is replaced; nothing else is left in the directory.
     """
     file = tmp_path / "status.html"
     file.write_text("before")
@@ -686,7 +686,8 @@ def test_the_server_is_on_loopback(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    It prints its address, and ends with Ctrl-C and exit code 0; a port in use is a line and exit code 2.
+    The server of the page prints its address, and ends with Ctrl-C and exit code 0; a port in use is a line and exit
+    code 2.
     """
 
     class Interrupted:

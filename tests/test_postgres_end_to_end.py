@@ -345,6 +345,7 @@ def test_disturbed_at_random_moments(bench: Bench) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_disturbed_at_many_moments(bench: Bench, seed: int, clicks_per_day: int) -> None:
     """
-    The same, fifty times in a row, with small partitions and with large ones.
+    A reader only ever sees a partition as it was or as it is, while runs are disturbed fifty times, with small
+    partitions and with large ones.
     """
     disturbed(bench, 50, random.Random(seed), clicks_per_day)

@@ -97,8 +97,8 @@ def test_a_certificate_of_the_named_authority_is_trusted(keys: Path, encrypted: 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform bounds no unacknowledged data")
 def test_the_server_ends_the_session_of_a_lost_host_within_a_minute(encrypted: Callable[..., str]) -> None:
     """
-    It does so while it waits for an acknowledgement, too: it sends no probe then, and the session would hold the lock
-    of the source for a quarter of an hour.
+    The server ends the session of a lost host within a minute, also while it waits for an acknowledgement: it sends no
+    probe then, and the session would hold the lock of the source for a quarter of an hour.
     """
     target = PostgresSink(dsn=Secret(encrypted(sslmode="require"))).open(SOURCE, "r1")
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")

@@ -432,7 +432,8 @@ def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_pat
 
 def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    They are in memory until the end of the run; beyond the bound they are recorded without their body.
+    Answers without records are in memory until the end of the run; beyond the bound they are recorded without their
+    body.
     """
     monkeypatch.setattr("penstock._recording.recorder.MAX_HELD_BYTES", 100)
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
@@ -500,7 +501,8 @@ def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path)
 
 def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
     """
-    Such as that of the user who made a report; a session's token in a header is a credential.
+    An address beside the records, such as that of the user who made a report, is personal; a session's token in a
+    header is a credential.
     """
     body = json.dumps({"data": [], "madeBy": "ann@canary.example"}).encode()
     shop = a_shop(tmp_path, lambda request: SandboxResponse(headers={"X-Auth-Token": "t0ken-canary"}, body=body))
@@ -579,7 +581,7 @@ def test_a_recording_that_was_cut_costs_no_row(kept: int | None, tmp_path: Path)
 
 def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
     """
-    Its message is the answer to the request.
+    The message of a connection that breaks is recorded as the answer to the request.
     """
     shop = a_shop(tmp_path, with_faults(lambda request: SandboxResponse(), [evolve(FAULTS["reset"], kind="fatal")]))
 

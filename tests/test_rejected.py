@@ -98,7 +98,8 @@ class Sale:
 
 def test_an_amount_without_a_currency_is_a_value_not_read(tmp_path: Path) -> None:
     """
-    It is delivered, and the run ends with 5: nobody can invoice it. An amount of nothing needs no currency.
+    An amount without a currency is delivered, and the run ends with 5: nobody can invoice it. An amount of nothing
+    needs no currency.
     """
     rows = [{"id": "1", "amount": "2.50", "unit": "EUR"}, {"id": "2", "amount": "1"}, {"id": "3", "amount": 0}]
     stream = Stream(name="sales", record=Sale, kind="snapshot", path="/sales", envelope=Envelope(items="data"))
@@ -170,7 +171,8 @@ def test_a_day_without_records_is_empty_beside_a_day_with_bad_ones(tmp_path: Pat
 
 def test_days_stay_open_where_the_day_of_some_records_cannot_be_read(tmp_path: Path) -> None:
     """
-    Such records may belong to any day of their request: they are rejected, and every day of it is read again.
+    Records whose day cannot be read may belong to any day of their request: they are rejected, and every day of it is
+    read again.
     """
     days = good()
     days[DAYS[0]].append(a_row("14 June", "c"))

@@ -294,7 +294,7 @@ def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None
 @pytest.mark.parametrize("seed", range(_FROM, _TO))
 def test_a_target_holds_the_rows_of_any_provider_after_kills(seed: int, target: str) -> None:
     """
-    The same with more steps, and with runs that are killed where it hurts.
+    A target holds the rows of any provider after more steps, and after runs that are killed where it hurts.
     """
     weeks(seed, target, (*STEPS, "killed"), 6)
 

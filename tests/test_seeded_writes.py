@@ -285,7 +285,7 @@ def test_receipts_are_true_whatever_the_provider(seed: int, tmp_path: Path, caps
 @pytest.mark.parametrize("seed", FEW)
 def test_receipts_are_true_after_kills(seed: int, tmp_path: Path, capsys: Any) -> None:
     """
-    The same where commands are killed before and after the provider captured a request.
+    Receipts are true also where commands are killed before and after the provider captured a request.
     """
     sent(seed, tmp_path, capsys, kills=True)
 

@@ -21,7 +21,8 @@ DAYS = ("--since", "2026-03-17", "--until", "2026-03-19")
 
 def test_the_tutorial_works_where_nothing_is_installed(tmp_path: Path) -> None:
     """
-    Its files, pip, the listing, the sandbox, two runs and the tests; the second run has nothing to read.
+    The tutorial's files, pip, the listing, the sandbox, two runs and the tests work; the second run has nothing to
+    read.
     """
     for name, text in FILE.findall(PAGE):
         file = tmp_path / name

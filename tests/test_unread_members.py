@@ -290,7 +290,8 @@ def test_a_listing_without_records_is_read_again_where_there_were_rows(
 @pytest.mark.parametrize("body", [{"errors": [{"code": 1}]}, {"error": "lost"}, {"rows": ONE, "data": []}], ids=str)
 def test_a_report_file_beside_a_failure_is_no_report(body: dict[str, Any], tmp_path: Path) -> None:
     """
-    The same holds for records in two of the members that a report may have.
+    A report file that states a failure is no report, and neither is one with records in two of the members that a
+    report may have.
     """
     shop = a_shop(tmp_path, {"data": ONE, **body}, envelope=ReportFile())
 

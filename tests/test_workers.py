@@ -343,7 +343,7 @@ def test_a_part_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: py
 
 def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     """
-    Its reason is masked before it leaves the process, and no traceback is printed.
+    The reason of a failed worker is masked before it leaves the process, and no traceback is printed.
     """
     lost: list[str] = []
 
@@ -429,7 +429,7 @@ def test_a_sink_of_another_version_in_a_worker_is_named(
     files: DividedRuns, module_of: Callable[[Any], ModuleType], is_local: bool
 ) -> None:
     """
-    Its class there cannot share a target with other processes.
+    A sink whose class in a worker, of another version, cannot share a target with other processes is named.
     """
     lake = Lake(FileSink(directory=files.folder / "lake", codec=JsonLines()))
 
@@ -488,7 +488,7 @@ def test_the_reason_why_a_worker_was_lost_is_a_sentence(
     files: DividedRuns, module_of: Callable[[Any], ModuleType]
 ) -> None:
     """
-    It ends once, whether or not it is one already.
+    The reason why a worker was lost ends with one full stop, whether or not it has one already.
     """
     reasons = ["it had no reply", "it had no reply."]
 

@@ -695,7 +695,7 @@ def test_a_program_gets_the_receipts_as_values(joveo: Bench) -> None:
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_an_exception_of_the_callers_rows_stays_its_own(joveo: Bench, dry_run: bool) -> None:
     """
-    It is no defect of the connector, and nothing is sent.
+    An exception of the caller's rows is no defect of the connector, and nothing is sent.
     """
 
     def rows() -> Iterator[dict[str, str]]:
@@ -901,7 +901,7 @@ def test_a_program_confirms_a_destructive_action(joveo: Bench) -> None:
 )
 def test_a_call_that_cannot_be_carried_out(sensis: Bench, arguments: dict[str, Any], reported: str) -> None:
     """
-    It raises before anything is sent.
+    A call that cannot be carried out raises before anything is sent.
     """
     with pytest.raises(UsageError, match=reported):
         project_of(sensis).act("sensis", "report_event", **arguments)

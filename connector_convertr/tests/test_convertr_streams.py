@@ -197,7 +197,7 @@ def test_the_envelope_reads_the_samples(name: str) -> None:
 )
 def test_both_spellings_and_a_bare_array_are_read(body: Any, total: int | None) -> None:
     """
-    The same items come out of each form; a bare array states no total.
+    Both spellings of a collection and a bare array give equal items; a bare array states no total.
     """
     answer = read(body)
 
@@ -273,7 +273,7 @@ def test_every_member_of_the_samples_is_a_column(name: str) -> None:
 )
 def test_every_member_of_the_parts_is_a_column(stream: str, inside: str) -> None:
     """
-    The same for the nested records that have a stream of their own.
+    Every member of the nested records that have a stream of their own is a column of that stream.
     """
     members = {column.member for column in BY_NAME[stream].columns if column.member}
     derived = BY_NAME[stream].derived

@@ -192,7 +192,7 @@ def test_unsendable_events_are_refused(values: dict[str, Any], reported: str) ->
 
 def test_events_go_to_the_test_environment_by_default() -> None:
     """
-    They are sent by GET, as the older edition of the document has it.
+    Events are sent by GET to the test environment, as the older edition of the document has it.
     """
     settings = SensisSettings(key=Secret("k" * 8))
 

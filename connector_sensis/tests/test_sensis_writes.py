@@ -101,7 +101,7 @@ def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
 
 def test_a_row_may_have_several_ids(sensis: Bench) -> None:
     """
-    They share a request: at most 20, and never more characters of URL than the provider takes.
+    Several ids of a row share a request: at most 20, and never more characters of URL than the provider takes.
     """
     ids = [event(n)["id"] for n in range(40)]
     rows = [event(0, id=ids[:20]), event(0, id=ids[:21]), event(0, id=ids[20:22], content="x"), event(0, id=ids[30:])]
@@ -135,7 +135,7 @@ def test_the_version_decides_how_it_is_sent(sensis: Bench, version: str, method:
 
 def test_check_records_nothing(sensis: Bench) -> None:
     """
-    It looks at the configuration and states that this is all.
+    ``check`` looks at the configuration, records no event, and states that this is all.
     """
     assert main(["check", "sensis"], environ={}) == 0
 
@@ -145,7 +145,8 @@ def test_check_records_nothing(sensis: Bench) -> None:
 
 def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> None:
     """
-    Its configuration has no pipeline. The message of a run names the right command, and a pipeline that has it.
+    The printed configuration of a source without streams has no pipeline. The message of a run names the right command,
+    and a pipeline that has it.
     """
     assert main(["init", "sensis"], environ={}) == 0
     text, _ = sensis.capture.readouterr()

@@ -240,8 +240,8 @@ def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None
 
 def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
     """
-    They are not tried again, since the clocks agree, and no other day is tried but the one already under way; the
-    message names neither secret nor reference.
+    Wrong credentials are not tried again, since the clocks agree, and no other day is tried but the one already under
+    way; the message names neither secret nor reference.
     """
     report = bench.run(customer_secret=Secret("not the secret"))
 

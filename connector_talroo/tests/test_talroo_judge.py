@@ -176,7 +176,8 @@ def test_the_sample_answers_are_accepted(name: str) -> None:
 )
 def test_a_body_that_states_neither_good_nor_bad_is_broken(body: Any) -> None:
     """
-    It is requested again; it never counts as an empty report, nor as proof of the credentials.
+    A body that states neither success nor failure is requested again; it never counts as an empty report, nor as proof
+    of the credentials.
     """
     verdict = verdict_of(body)
 

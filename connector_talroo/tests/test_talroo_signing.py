@@ -106,7 +106,7 @@ def test_every_attempt_has_its_own_time_and_ticket() -> None:
 
 def test_a_secret_in_hex_is_the_key_as_bytes() -> None:
     """
-    The same key, spelled in hex, gives the same ticket; read as text it does not.
+    A secret in hex gives the ticket of its bytes; read as text it does not.
     """
     spelled = Secret(MADE["secret"].encode().hex())
     as_text = authenticator(settings()).sign(a_report(), NOW, None)
@@ -132,7 +132,7 @@ def test_a_shown_request_can_be_used_by_nobody() -> None:
 
 def test_the_explanation_is_the_signed_string_without_secrets() -> None:
     """
-    It is what a person compares with the provider's idea of the string.
+    The explanation of a signature is the signed string, without secrets, for a comparison with the provider's.
     """
     ticket = authenticator(settings())
 

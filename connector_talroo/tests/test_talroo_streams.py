@@ -134,7 +134,7 @@ def test_the_accounts_are_the_configured_advertisers() -> None:
 )
 def test_two_full_months_are_kept_beside_the_running_one(today: date, first: date) -> None:
     """
-    They are kept also over the turn of a year, and from months of any length.
+    Two full months are kept beside the running one, also over the turn of a year, and with months of any length.
     """
     assert earliest(today) == first
 

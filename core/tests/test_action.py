@@ -89,7 +89,7 @@ SEEN = Action(
 )
 def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected: dict[str, Any]) -> None:
     """
-    They are named as declared or in the provider's spelling, numbers are exact, absent ones are left out.
+    Parameters are named as declared or in the provider's spelling, numbers are exact, absent ones are left out.
     """
     assert typed(ACTION, given, text=text) == expected
 

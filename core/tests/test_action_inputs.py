@@ -66,7 +66,7 @@ def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, expected: lis
 )
 def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, expected: Any) -> None:
     """
-    It can neither be sent nor be named in a receipt, and it concerns its own row only.
+    A text that UTF-8 cannot hold can neither be sent nor be named in a receipt, and concerns its own row only.
     """
     path = tmp_path / "a.jsonl"
     path.write_bytes(line + b'\n{"a": 1}\n')

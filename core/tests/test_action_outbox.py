@@ -109,7 +109,7 @@ def test_ways_to_go_on(
 
 def test_a_retried_row_that_was_not_sent_is_unknown_again(crashed: Outbox) -> None:
     """
-    It may have arrived the first time; a new row in its place just never left.
+    A retried row that was not sent is unknown again, since it may have arrived the first time; a new row was not sent.
     """
     job = crashed.open(KEY, NOW, retry_unknown=True)
     job.record_sending([2, 4])
@@ -157,7 +157,7 @@ def test_a_repeated_row_stays_unknown_when_the_repetition_was_not_sent(outbox: O
 
 def test_receipts_end_at_the_first_row_that_is_not_settled(outbox: Outbox) -> None:
     """
-    So that they can be printed in order while others are still to come.
+    Receipts are given in order, up to the first row that is not settled.
     """
     job = outbox.open(KEY, NOW)
     job.settle(done(row) for row in (0, 1, 3))
@@ -193,7 +193,7 @@ def test_the_same_input_is_a_new_job(outbox: Outbox, end: str) -> None:
 
 def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
     """
-    It reports again what became of the rows; without any job it begins one.
+    ``--resume`` after the end of a job reports again what became of its rows; without any job it begins one.
     """
     job = outbox.open(KEY, NOW, resume=True)
     assert job.is_new
@@ -267,7 +267,7 @@ def test_another_system_gets_all_rows(moved: Outbox) -> None:
 
 def test_a_job_of_a_former_version_has_no_address(crashed: Outbox) -> None:
     """
-    Its ledger gains the column, and the job goes on.
+    The ledger of a job of a former version gains the column of the address, and the job goes on.
     """
     connection = sqlite3.connect(crashed.path)
     connection.execute("alter table jobs drop column destination")

@@ -68,14 +68,14 @@ def test_an_attempt_is_reported_where_another_follows(
     answers: list[Any], judge: Any, budget: int, reported: list[type[ProviderError]]
 ) -> None:
     """
-    So that retries can be counted, and nobody announces one that never comes.
+    An attempt is reported only if another one follows it.
     """
     assert [type(failed.error) for failed in retries(answers, judge, budget=budget)] == reported
 
 
 def test_a_retry_with_another_signature_is_reported_as_one() -> None:
     """
-    It comes at once, and names no credentials; its event has the reason.
+    A retry with another signature comes at once, and its event has the reason and names no credentials.
     """
     wrong = a_response(status=401, headers=(("date", "Fri, 02 Jan 2026 00:00:00 GMT"),))
     answers = iter([refused(wrong), (Accept(), Answer())])

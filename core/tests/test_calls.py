@@ -115,7 +115,7 @@ def test_an_error_keeps_its_place() -> None:
 
 def test_an_unforeseen_error_is_named() -> None:
     """
-    It is a SinkError with its class and text.
+    An unforeseen error is a SinkError with its class and text.
     """
     error = Failure.of(KeyError("x")).error
 

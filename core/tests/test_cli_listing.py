@@ -225,7 +225,7 @@ def test_a_shell_completes_names(here: Here, monkeypatch: pytest.MonkeyPatch, li
 
 def test_a_shell_completes_the_streams_of_the_named_source(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    And all of the configuration where none is named yet.
+    A shell completes the streams of the named source; those of the whole configuration where none is named yet.
     """
     assert "sales" in completions(here, monkeypatch, "run --streams ")
     assert "sales" in completions(here, monkeypatch, "run shop --streams ")

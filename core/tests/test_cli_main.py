@@ -512,7 +512,7 @@ sys.exit(code)
 
 def test_a_signal_after_the_command_changes_nothing() -> None:
     """
-    Its outcome is decided and printed: the exit code is that of the command.
+    A signal after the outcome was printed does not change the exit code.
     """
     done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
 

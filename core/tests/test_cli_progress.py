@@ -155,7 +155,7 @@ def bars() -> Bars:
 
 def test_a_parked_source_is_shown_as_such(bars: Bars) -> None:
     """
-    Its bars neither count down nor look as if they went on, and the time left is that of the others.
+    The bars of a parked source neither count down nor look as if they went on, and the time left is that of the others.
     """
     for source in ("down", "up"):
         bars({"event": "planned", "source": source, "stream": "sales", "partitions": 4, "final": 0})
@@ -274,7 +274,7 @@ def test_the_first_signal_stops_and_the_second_kills() -> None:
 
 def test_a_terminal_that_closes_stops_a_run_cleanly() -> None:
     """
-    It may send SIGHUP twice, which does not end the process at once. Under ``nohup`` the signal stays ignored.
+    A terminal that closes stops a run cleanly, also if it sends SIGHUP twice. Under ``nohup`` the signal stays ignored.
     """
     clock = Clock()
     former = signal.signal(signal.SIGHUP, signal.SIG_DFL)

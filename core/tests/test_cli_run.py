@@ -274,7 +274,7 @@ class Chatty:
 )
 def test_what_plugins_print_is_no_data(here: Here, words: tuple[str, ...]) -> None:
     """
-    It goes to stderr: a program reads standard output.
+    What plugins print goes to stderr: a program reads standard output.
     """
     expected = here(*words)
     here.following = Chatty()
@@ -286,7 +286,7 @@ def test_what_plugins_print_is_no_data(here: Here, words: tuple[str, ...]) -> No
 
 def test_what_the_programs_of_plugins_print_is_no_data(here: Here) -> None:
     """
-    They inherit the descriptor of standard output, and so do libraries that are no Python.
+    What the programs of plugins, and libraries that are no Python, print to standard output goes to stderr.
     """
     program = """
     import sys, penstock_plugins, shop_commands, test_cli_run
@@ -483,7 +483,7 @@ def test_a_misspelt_name_or_file_gets_a_suggestion(here: Here) -> None:
 
 def test_a_source_that_cannot_be_used_is_one_line(here: Here) -> None:
     """
-    Its failure is of no partition: it is in the lines after the run, with -q too, and not among those of the run.
+    The failure of a source that cannot be used is one line after the run, with -q too, and not among those of the run.
     """
     text = (here.folder / "penstock.toml").read_text()
     other = text.partition("[sink.")[0].replace("[source.shop]", '[source.mall]\nconnector = "shop"')
@@ -702,6 +702,6 @@ def test_a_pipeline_allows_records_to_be_rejected(here: Here) -> None:
 
 def test_a_run_without_a_source_is_named_as_one() -> None:
     """
-    Such as that of a shard that reads none of the sources.
+    A run of no source, such as that of a shard that reads none of them, is named as one.
     """
     assert in_words({"event": "run_started", "run_id": "r-1", "sources": []}) == "run r-1 of no source"

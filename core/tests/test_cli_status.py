@@ -94,7 +94,7 @@ def test_amounts_of_a_column_have_equally_many_digits(
     columns: int, lines: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    So that the points of a table are below each other; also where each row is a block.
+    The amounts of a column have equally many digits after the point, also where each row is a block.
     """
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -270,7 +270,8 @@ def test_what_is_compared_with_an_invoice_is_a_table_for_a_spreadsheet(here: Her
 
 def test_verify_names_the_target_of_each_line(here: Here) -> None:
     """
-    The same partition may differ in one of several targets, and be deleted in another.
+    Each line of ``verify`` names its target: a partition may differ in one of several targets, and be deleted in
+    another.
     """
     for sink in ("files", "jsonl:other"):
         here("run", "shop", "--to", sink, *days(1), "--streams", "sales")
@@ -286,7 +287,8 @@ def test_verify_names_the_target_of_each_line(here: Here) -> None:
 
 def test_status_without_totals_is_no_table_for_a_spreadsheet(here: Here) -> None:
     """
-    It is refused, since its lines are no amounts of an invoice; JSON has all of them.
+    ``status --csv`` without ``--totals`` is refused, since its lines are no amounts of an invoice; JSON has all of
+    them.
     """
     here("status", "--csv", code=2)
 

@@ -391,7 +391,7 @@ def test_one_text_in_place_of_several_is_that_text() -> None:
 
 def test_a_row_key_of_no_column_is_refused() -> None:
     """
-    It would be null in every row, and no row would be delivered.
+    A row key of no column is refused: it would be null in every row, and no row would be delivered.
     """
     with pytest.raises(TypeError, match=r"row_key\(\) names no column"):
         row_key()

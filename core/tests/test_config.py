@@ -487,7 +487,7 @@ def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem
 
 def test_a_pipeline_with_a_problem_is_not_missing(tmp_path: Path) -> None:
     """
-    Its own problem is the only one.
+    A pipeline with a problem is reported with that problem only, and not as missing.
     """
     (found,) = problems(loaded(tmp_path, '[pipeline.daily]\nsource = "x"'), "daily")
 

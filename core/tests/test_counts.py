@@ -140,7 +140,7 @@ def test_pages_that_never_end_do():
 
 def test_a_page_that_comes_again_is_detected():
     """
-    The same items a second time are a repeat; a page without items repeats nothing.
+    Equal items a second time are a repeated page; a page without items repeats nothing.
     """
     listing = ListingCounts()
 

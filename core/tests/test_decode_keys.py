@@ -20,7 +20,7 @@ from sqlite_statements import Statements
 
 def test_row_that_comes_twice_is_delivered_once() -> None:
     """
-    The same row twice is delivered once and counted; another row of the same key is rejected.
+    A row that comes twice is delivered once and counted; another row of its key is rejected.
     """
     decoded = decode_one(
         compiled(), an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
@@ -110,8 +110,9 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     """
-    It is rejected with its reason, on the same page and on a later one. In ``changes`` the last one read wins: before
-    it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
+    A second row of a key with other values is rejected with its reason, on the same page and on a later one. In
+    ``changes`` the last one read wins: before it is delivered it takes the place of the former, afterwards it is
+    delivered too and counted as superseding.
     """
     shape = compile_stream("s", a_stream(kind=kind))
     keys = SliceKeys()
@@ -190,8 +191,8 @@ def test_a_stamp_of_the_answer_that_is_no_scalar_rejects_its_records(value: Any)
 @pytest.mark.parametrize("bound", [100, 3], ids=["in memory", "on file"])
 def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
     """
-    They are numbered also in other listings, and beyond the bound of memory. What came since a savepoint can be rolled
-    back.
+    Occurrences of a row are numbered also in other listings, and beyond the bound of memory. What came since a
+    savepoint can be rolled back.
     """
     shape, keys = compiled(Row), SliceKeys(bound)
 
@@ -244,7 +245,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_repeated_keys_do_not_depend_on_the_bound_of_memory(kind: Any, seed: int) -> None:
     """
-    The same rows are delivered, counted and rejected with the keys in memory and on file.
+    Keys in memory and keys in a file lead to equal delivered rows, counts and rejected records.
     """
     random = Random(seed)
     listings = [
@@ -276,7 +277,7 @@ def test_rows_that_are_held_have_their_keys_in_memory() -> None:
 
 def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It is no defect: the message states what to do.
+    A full directory of temporary files is no defect: the message states what to do.
     """
 
     connect = sqlite3.connect

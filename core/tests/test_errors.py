@@ -126,7 +126,7 @@ class _OfAnAuthor(PenstockError):
 )
 def test_an_error_with_its_place_is_otherwise_the_same(error: PenstockError) -> None:
     """
-    Its class, its members, its cause and its reason, whatever its class takes.
+    An error that gets its place keeps its class, its members, its cause and its reason, whatever its class takes.
     """
     error.__cause__ = ValueError("why")
 

@@ -424,7 +424,8 @@ def test_scripted_exchange() -> None:
 
 def test_a_body_that_is_too_large_is_refused_unread() -> None:
     """
-    Its stated length decides, before the app sees the request and before anything is held in memory.
+    A body whose stated length is too large is refused before the app sees the request and before anything is held in
+    memory.
     """
     seen: list[SandboxRequest] = []
     with (

@@ -322,7 +322,8 @@ def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
 
 def test_a_connector_that_offers_nothing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Its hooks may answer another name than that of the connector.
+    A connector for which no hook offers anything is named: its hooks may answer another name than that of the
+    connector.
     """
     empty = ConnectorPlugin(Connector(name="acme", summary="", settings=AcmeSettings))
 

@@ -293,7 +293,7 @@ def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_hook_penstock_sinks(place: Path) -> None:
     """
-    It is found by the scheme of --to and gets each partition once.
+    A sink is found by the scheme of --to and gets each partition once.
     """
     assert run([example("penstock_sinks"), Provider()], lambda request: clicks("a", "b"), to="count:counts.txt") == 0
     assert (place / "counts.txt").read_text() == "clicks[account_id=1, day=2026-03-01] 2\n"
@@ -325,7 +325,7 @@ def test_hook_penstock_secrets(place: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 def test_hook_penstock_sandboxes(place: Path) -> None:
     """
-    Its imitation and its settings fit together: a source made of them reads it.
+    The imitation and the settings of a sandbox fit together: a source made of them reads it.
     """
     plugin = example("penstock_sandboxes")
     sandbox = loaded([plugin]).sandbox("acme")
@@ -396,7 +396,7 @@ def test_hook_penstock_engines(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_hook_penstock_batch(place: Path) -> None:
     """
-    It changes what is delivered, row by row of a page, and leaves pages without such a column alone.
+    The hook changes what is delivered, row by row of a page, and leaves pages without such a column alone.
     """
     answer = json_answer({"clicks": [{"clickId": "a", "ip": "203.0.113.9"}, {"clickId": "b"}]})
 
@@ -412,7 +412,7 @@ class Misnamed:
 
 def test_a_plugin_that_is_not_loaded_is_named_by_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    It may be one that was to mask what is delivered now.
+    A run names a plugin that is not loaded: it may be one that was to mask what is delivered now.
     """
     answer = json_answer({"clicks": [{"clickId": "a"}]})
 
@@ -422,7 +422,7 @@ def test_a_plugin_that_is_not_loaded_is_named_by_a_run(place: Path, capsys: pyte
 
 def test_hook_penstock_event(place: Path) -> None:
     """
-    It receives the events of a run, with the members that their types have.
+    The hook receives the events of a run, with the members that their types have.
     """
     plugin = example("penstock_event")
     heard: dict[str, Mapping[str, Any]] = {}

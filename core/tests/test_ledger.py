@@ -151,7 +151,8 @@ def test_a_failure_leaves_the_delivery(ledger):
 
 def test_a_failure_without_a_delivery(ledger):
     """
-    It is recorded as failed, and delivering afterwards is planned on version 0 or on what was read back.
+    A failure before any delivery is recorded as failed, and delivering afterwards is planned on version 0 or on what
+    was read back.
     """
     ledger.fail("talroo", DAY, "503", "r1")
     ledger.fail("talroo", DAY, "504", "r2")
@@ -439,7 +440,7 @@ def former_ledger(tmp_path):
 @pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
 def test_a_ledger_of_the_former_version_is_brought_up_to_date(former_ledger, readonly):
     """
-    Its rows are kept: nothing that was final is missing. A reader changes nothing.
+    The rows of a ledger of the former version are kept: nothing that was final is missing. A reader changes nothing.
     """
     path, before = former_ledger, former_ledger.read_bytes()
 

@@ -419,7 +419,7 @@ def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
 @pytest.mark.parametrize(("paginator", "digest"), [(SinglePage(), False), (Numbered(), True)], ids=["one", "several"])
 def test_a_call_is_for_the_partitions_of_its_slice(paginator: SinglePage, digest: bool) -> None:
     """
-    It is signed for its account; the items are fingerprinted only where another page can repeat them.
+    A call is signed for the account of its slice; the items are fingerprinted only where another page can repeat them.
     """
     listing = a_listing(paginator)
     call = first_call(listing, at(1))

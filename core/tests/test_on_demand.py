@@ -151,7 +151,8 @@ def test_a_clock_that_is_set_back_moves_no_deadline() -> None:
 
 def test_a_poll_that_is_answered_with_202_waits() -> None:
     """
-    It waits whatever the poller makes of the body: an empty one is no report without records.
+    A poll that is answered with 202 waits whatever the poller makes of the body: an empty one is no report without
+    records.
     """
     steps = reports_with(ReadyAtOnce(), NOW - timedelta(seconds=2)).wait_until_ready(SUBMISSION)
 

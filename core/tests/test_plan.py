@@ -200,7 +200,7 @@ def test_a_window_never_leaves_the_served_days(today: date, back: int, length: i
 
 def test_a_start_that_has_not_come_is_named():
     """
-    It may be on purpose, or a wrong year: the run reads nothing, and states so.
+    A run whose start has not come reads nothing, and states so: the start may be on purpose, or a wrong year.
     """
     job = a_job(settings=Settings(ids=("1",), start=date(2062, 8, 1)))
 

@@ -71,8 +71,9 @@ def test_the_columns_of_a_source_are_values(project: Project) -> None:
 
 def test_keys_of_a_source_may_come_from_elsewhere(project: Project, shop: Shop) -> None:
     """
-    They replace those of the configuration, a text is parsed as the type of its key, None changes nothing, and the
-    project that they are put over stays as it is. Further columns are left out besides the configured ones.
+    Values that are passed replace those of the configuration, a text is parsed as the type of its key, None changes
+    nothing, and the project that they are put over stays as it is. Further columns are left out besides the configured
+    ones.
     """
     other = project.with_source("shop", {"shop_ids": "8,9", "start": "2026-03-09", "key": None, "exclude": ["price"]})
     other = other.with_source("shop", {}, exclude=["lines"])
@@ -198,7 +199,8 @@ def test_a_source_that_cannot_be_used_leaves_the_others(
     server: Server, tmp_path: Path, changed: dict[str, Any], reason: str, streams: list[str] | None
 ) -> None:
     """
-    It fails as a source, with exit code 1, and the others of the pipeline are read; ``check`` names it too.
+    A source that cannot be used fails with exit code 1, and the others of the pipeline are read; ``check`` names it
+    too.
     """
     values = config(server, tmp_path)
     values["source"]["mall"] = {"connector": "shop", **values["source"]["shop"], **changed}
@@ -269,7 +271,8 @@ def test_sources_that_cannot_be_used_for_different_reasons_end_the_run(server: S
 
 def test_a_target_that_one_source_cannot_use_leaves_the_others(server: Server, tmp_path: Path) -> None:
     """
-    Such as a directory that is a file: its source fails with the message, and the others are read.
+    A source that cannot use the target, such as a directory that is a file, fails with the message, and the others are
+    read.
     """
     values = config(server, tmp_path)
     values["source"]["mall"] = {"connector": "shop", **values["source"]["shop"]}

@@ -110,7 +110,7 @@ def test_read_raises_the_providers_error(project: Project, shop: Shop) -> None:
 
 def test_a_read_that_is_left_early_ends(project: Project, shop: Shop) -> None:
     """
-    Its thread is gone, and the provider gets no further request.
+    After a read that is left early its thread is gone, and the provider gets no further request.
     """
     batches = iter(project.read("shop", "sales", since=date(2026, 1, 1), until=LAST))
     next(batches)

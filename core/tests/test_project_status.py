@@ -134,7 +134,7 @@ def test_a_parked_source_states_its_last_reading(server: Server, shop: Shop, tmp
 
 def test_status_has_the_requests_of_this_months_runs(project: Project) -> None:
     """
-    They are those of all runs of the source into the target that started in this calendar month.
+    ``status`` has the requests of all runs of the source into the target that started in this calendar month.
     """
     project.run("daily", **DAYS)
     project.run("daily", **DAYS)
@@ -171,7 +171,8 @@ def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
     project: Project, shop: Shop, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Back to the first run in which it was known, however many runs the ledger keeps.
+    Whether a member is new is known from the reports back to the first run that had it, however many runs the ledger
+    keeps.
     """
 
     def grown(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -260,8 +261,8 @@ def test_runs_are_listed_newest_first(project: Project) -> None:
 
 def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It reads the runs of this month, and back to the last good one, some at a time: reports of runs are long, and kept
-    for years.
+    ``status`` reads the runs of this month, and back to the last good one, some at a time: reports of runs are long,
+    and kept for years.
     """
     project.run("daily", **DAYS)
     (path,) = tmp_path.rglob("ledger.sqlite")
@@ -391,7 +392,7 @@ def test_status_names_truncated_days(project: Project, tmp_path: Path) -> None:
 
 def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp_path: Path) -> None:
     """
-    It is marked, and the exit code for old data is that of the others.
+    An account that left the configuration is marked, and the exit code for old data is that of the others.
     """
     values = config(server, tmp_path)
     Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
@@ -436,7 +437,8 @@ def test_removed_accounts_and_sources_need_no_attention(server: Server, shop: Sh
 
 def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path) -> None:
     """
-    It is overdue in the status of its pipeline and of all; a source in no pipeline is expected nowhere.
+    A source that was never read is overdue in the status of its pipeline and of all; a source in no pipeline is
+    expected nowhere.
     """
     values = config(server, tmp_path)
     Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)

@@ -299,7 +299,7 @@ def test_files_that_the_ledger_does_not_count_are_named(project: Project, tmp_pa
 
 def test_a_stream_that_cannot_be_looked_at_is_named(project: Project, tmp_path: Path) -> None:
     """
-    It is no reason to compare nothing; the exit code is 1, and the next comparison is of all.
+    A stream that cannot be looked at is named and not compared; the exit code is 1, and the next comparison is of all.
     """
     project.run("daily", **DAYS)
     path = min(tmp_path.rglob("data.jsonl"))
@@ -784,7 +784,8 @@ def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) 
 
 def test_rows_of_a_source_without_a_section_are_not_deleted(server: Server, tmp_path: Path) -> None:
     """
-    Its columns are not known any more: an error, and not a notice for each stream that is left.
+    Rows of a source without a section are not deleted, since its columns are not known: one error, and not a notice for
+    each stream that is left.
     """
     file = tmp_path / "penstock.toml"
     section = f'base_url = "{server.base_url}"\nkey = {{ env = "KEY" }}\n'

@@ -133,7 +133,7 @@ class BatchWrapper:
 )
 def test_a_broken_plugin_is_listed_and_affects_nothing(plugin: type, reason: str) -> None:
     """
-    It is named with its reason; what the others offer can be used; strictness makes it an error.
+    A broken plugin is named with its reason; what the others offer can be used; strictness makes it an error.
     """
     registry = Registry([plugin(), Sound()])
 
@@ -170,7 +170,8 @@ class Static:
 )
 def test_a_plugin_without_a_callable_hook_is_broken(named: Any, reason: str) -> None:
     """
-    It would offer nothing, and its connector would be one that is not installed.
+    A plugin without a callable hook is broken: it would offer nothing, and its connector would be one that is not
+    installed.
     """
     (broken,) = Registry([named, Static]).broken()
 
@@ -338,7 +339,7 @@ def test_a_name_that_two_claim_belongs_to_neither() -> None:
 
 def test_a_connector_whose_streams_fail_is_listed_with_the_reason() -> None:
     """
-    It is not listed as if it had no streams.
+    A connector whose streams fail is not listed as if it had none.
     """
     with pytest.raises(PluginError, match=r"RaisingStreams is broken: .*no streams today"):
         Registry([RaisingStreams()]).streams("z")
@@ -479,7 +480,7 @@ def test_installed_plugins_are_found_by_their_entry_points() -> None:
 
 def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It may. The first of two installations of one distribution on ``sys.path`` counts.
+    An entry point may name an object. The first of two installations of one distribution on ``sys.path`` counts.
     """
     output = (
         "# [penstock]\n[console_scripts]\nx = y:z\n\n[penstock]\n# a = b\nshop = shop_plugin:Holder.plugin [extra]\n"
@@ -541,7 +542,8 @@ SHOP = Connector(
 @pytest.mark.parametrize("declared", [SHOP, f"{__name__}:SHOP"], ids=["value", "dotted name"])
 def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
     """
-    Its streams, actions and sandbox are offered for its own name and no other, whether it is given or named.
+    The streams, actions and sandbox of a declared connector are offered for its own name and no other, whether it is
+    given or named.
     """
     registry = Registry([ConnectorPlugin(declared), Sound()], strict=True)
 
@@ -555,7 +557,7 @@ def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
 
 def test_a_plugin_with_a_name_is_imported_for_itself_only():
     """
-    It is imported for its own name, and where all connectors are listed.
+    A plugin with a name is imported for that name, and where all connectors are listed.
     """
     elsewhere = ConnectorPlugin("no_such_package.source:CONNECTOR", name="elsewhere")
     registry = Registry([ConnectorPlugin(SHOP, name="shop"), elsewhere])
@@ -583,7 +585,7 @@ def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
 
 def test_two_plugins_that_state_one_name_clash():
     """
-    They clash also where a run needs no other connector.
+    Two plugins that state one name clash, also where a run needs no other connector.
     """
     registry = Registry([ConnectorPlugin(SHOP, name="shop"), ConnectorPlugin(evolve(SHOP, summary="Another"))])
 

@@ -231,7 +231,7 @@ def test_an_element_without_a_declared_member_is_no_record(body: str) -> None:
 )
 def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None:
     """
-    It names the columns that the rows would have.
+    A header alone is a report without rows, and names the columns that they would have.
     """
     assert read(body) == []
 
@@ -342,7 +342,8 @@ ROW_OF_TOTALS = "it is a row of totals"
 @pytest.mark.parametrize("place", [0, 3], ids=["first", "last"])
 def test_an_unmarked_row_of_totals_is_rejected(last: tuple[Any, ...], is_total: bool, place: int) -> None:
     """
-    It would count every record twice. It is the one without a campaign whose measures are the sums of all others.
+    An unmarked row of totals, which would count every record twice, is rejected: it is the one without a campaign whose
+    measures are the sums of all others.
     """
     lines = [PLAIN % (f'"c{number}"', number, f'"0.{number}0"') for number in (1, 2, 3)]
     lines.insert(place, PLAIN % last)
@@ -442,7 +443,7 @@ def test_a_total_without_a_currency_is_that_of_the_only_one() -> None:
 )
 def test_a_large_file_is_read_as_a_stream(pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Its blocks are made one at a time, each time anew, and paths and totals go on from block to block.
+    The blocks of a large file are made one at a time, each time anew, and paths and totals go on from block to block.
     """
     monkeypatch.setattr(report_files, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(report_files, "CHUNK_BYTES", 300)

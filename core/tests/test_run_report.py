@@ -128,7 +128,8 @@ def test_truncated_partitions_are_named() -> None:
 
 def test_refused_credentials_are_of_their_source_only() -> None:
     """
-    Its part of the report has 3, as the whole has; that of another source is not blamed for it.
+    Refused credentials give 3 to the part of their source and to the whole report; the part of another source is not
+    blamed.
     """
     report = RunReport(run_id="r", refused={("acme", None)})
 

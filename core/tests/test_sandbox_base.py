@@ -134,7 +134,7 @@ def test_planned_failures_strike_the_requests_that_match(
     shop: Shop, how: int | SandboxResponse | Callable[[SandboxResponse], SandboxResponse], expected: tuple[int, Any]
 ) -> None:
     """
-    They occur as often as planned; a request to another path, or without credentials, uses none up.
+    Planned failures occur as often as planned; a request to another path, or without credentials, uses none up.
     """
     shop.fail_next(how, 2, on="^PUT /shops")
 
@@ -223,7 +223,7 @@ def test_values_are_written_exactly() -> None:
 
 def test_invented_numbers_depend_on_the_arguments_only() -> None:
     """
-    The same in every process: the value is fixed here.
+    Invented numbers are equal in every process: the value is fixed here.
     """
     assert draw("clicks", TODAY) == draw("clicks", date(2026, 3, 10)) != draw("clicks", date(2026, 3, 11))
     assert draw("a") == 170914486623103

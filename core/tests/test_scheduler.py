@@ -276,7 +276,7 @@ def test_a_task_starts_after_one_of_a_client_that_was_added_meanwhile():
 
 def test_a_task_whose_key_is_never_released_starts_last():
     """
-    So that it can state why it cannot be read; nothing hangs.
+    A task whose key is never released starts last, so that it can state why it cannot be read; nothing hangs.
     """
     order: list[str] = []
 

@@ -94,7 +94,7 @@ def test_a_reply_that_takes_long_is_waited_for(
 
 def test_an_error_of_the_target_is_raised_in_the_worker(shared: SharedTargets) -> None:
     """
-    It keeps its class; the next request is carried out.
+    An error of the target keeps its class in the worker; the next request is carried out.
     """
     worker = channel(shared)
 

@@ -204,7 +204,7 @@ def test_requests_may_be_one_request(several: bool):
 
 def test_a_secret_is_no_part_of_a_template():
     """
-    It would be sent as ``***``; the authenticator sends it.
+    A secret in a template is refused: it would be sent as ``***``; the authenticator sends it.
     """
     with pytest.raises(TypeError, match="the authenticator sends it"):
         a_stream(path="/orders", params={"key": "{key}"}).first_requests(SETTINGS, DAY)
@@ -263,7 +263,7 @@ def test_pairs_of_a_request_are_pairs(make: Callable[[], Request]) -> None:
 
 def test_one_masked_name_is_masked() -> None:
     """
-    It is no set of letters.
+    One masked name is a name, and no set of letters.
     """
     request = Request(url="https://shop.example/x", params=(("key", "s3cr3t"),), masked="key")
 

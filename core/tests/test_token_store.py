@@ -129,7 +129,8 @@ def test_a_process_killed_before_the_write_locks_nobody_out(store: TokenStore, m
 
 def test_the_former_token_is_tried_where_the_newest_is_refused(store: TokenStore) -> None:
     """
-    And at last the configured one. What was granted is kept in their place.
+    Where the newest token is refused, the former one is tried, and at last the configured one. What was granted is kept
+    in their place.
     """
     provider = Provider()
     for _ in range(2):
@@ -175,7 +176,7 @@ def test_a_new_authorisation_begins_with_the_configured_token(store: TokenStore)
 
 def test_an_authenticator_that_requests_no_second_token_is_named(store: TokenStore) -> None:
     """
-    Its ``grant_request`` returned a request before, since else it would not be logged in.
+    An authenticator whose ``grant_request`` returns nothing at a login is named.
     """
 
     class Once(OAuthRefresh):

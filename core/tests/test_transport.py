@@ -690,7 +690,7 @@ def test_download_to_where_it_must_not_go(make: Make, base: str, url: str, outpu
 
 def test_plain_http_beyond_this_machine_needs_consent(make: Make) -> None:
     """
-    It fails at once, with the key to set.
+    Plain HTTP beyond this machine fails at once, with the key that allows it.
     """
     with pytest.raises(ConfigError, match="allow_http = true"):
         make(base_origin="http://api.example.com")
@@ -708,7 +708,8 @@ def test_a_large_body_of_a_report_comes_as_a_file(
     server: Server, make: Make, pack: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    It is in a temporary file, decompressed, and read from several places at once; its beginning is in memory.
+    A large body of a report is in a temporary file, decompressed, and read from several places at once; its beginning
+    is in memory.
     """
     monkeypatch.setattr(body_module, "SPOOL_BYTES", 1000)
     whole = b"".join(b"%d\n" % number for number in range(200_000))

@@ -219,7 +219,7 @@ def test_own_certificate_authority(
 @pytest.mark.parametrize("name", ["cut", "length_too_short", "drip", "stall_in_body"])
 def test_tls_changes_nothing_about_broken_answers(secure: Server, make: Make, certificate: Path, name: str) -> None:
     """
-    The same faults end the same way on an encrypted connection.
+    A fault on an encrypted connection ends as it does on a plain one.
     """
     secure.app = with_faults(good, [FAULTS[name]])
     transport = make(base_origin=secure.base_url, ca_file=str(certificate))

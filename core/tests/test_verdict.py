@@ -214,7 +214,8 @@ def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
 
 def test_a_403_of_an_account_is_about_that_account():
     """
-    Its message does not advise to check the credentials of the source; a connector's own advice is kept.
+    The message of a 403 for an account does not advise to check the credentials of the source; a connector's own advice
+    is kept.
     """
     plain = output(a_response({}, status=403), account="17")[0]
     advised = output(

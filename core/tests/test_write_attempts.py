@@ -208,7 +208,8 @@ def test_a_refusal_that_another_token_does_not_change_is_of_its_rows(tmp_path: P
 
 def test_a_row_is_not_sent_where_its_login_fails(tmp_path: Path) -> None:
     """
-    It is not sent also where the token ends while the row waits for its turn, and the login after that is lost.
+    A row is not sent where its login fails, also where the token ends while the row waits for its turn, and the login
+    after that is lost.
     """
     login = Login(life_s=10.0)
     logins: list[Answer] = [a_response({})]

@@ -151,7 +151,8 @@ def test_an_uncommitted_file_is_removed_by_the_next_opening(sink: FileSink) -> N
 
 def test_a_run_waits_for_the_workers_of_a_killed_coordinator(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    They may be making requests still. Where they do not end, the run is refused, and they are named.
+    A run waits for the workers of a killed coordinator, which may still make requests. Where they do not end, the run
+    is refused, and they are named.
     """
     target = sink.open(SOURCE, "r1")
     worker = sink.open_staging(SOURCE, "r1", target.reply)

@@ -176,7 +176,8 @@ def test_a_target_is_a_file_whatever_its_name(name: str, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(("opened", "mode"), [(False, 0o600), (True, 0o640)], ids=["new", "opened by its owner"])
 def test_the_file_and_its_log_are_for_their_owner(place: Path, opened: bool, mode: int) -> None:
     """
-    It holds the ledger and what was rejected. Where its owner opens it to others, the log beside it follows.
+    The database, which has the ledger and rejected records, is for its owner. Where its owner opens it to others, the
+    log beside it follows.
     """
     file = place / "warehouse.duckdb"
     umask = os.umask(0o022)

@@ -218,8 +218,8 @@ def test_an_intent_that_cannot_be_completed_concerns_its_partition_only(sink):
 @pytest.mark.parametrize("streams", [(), ("clicks", "click_tags", "leads")], ids=["looked at", "a run"])
 def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed, streams):
     """
-    Its files go to their new places when it is opened; every final day stays final, and no row is there twice. A run
-    names its streams, whose directories are recognised by the mark of that layout.
+    The files of a target of the first layout go to their new places when it is opened; every final day stays final, and
+    no row is there twice. A run names its streams, whose directories are recognised by the mark of that layout.
     """
     a_target_of_the_first_layout(sink, monkeypatch)
     before = {stream: lines(sink, stream) for stream in ("clicks", "click_tags")}

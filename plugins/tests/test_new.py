@@ -261,7 +261,7 @@ def test_a_new_connector_reads_its_sandbox_at_once(name: str, place: Path, monke
 @pytest.mark.parametrize("name", MADE)
 def test_a_new_connector_passes_its_own_tests(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    They hold it to the requirements for every connector.
+    The tests of a new connector pass: they hold it to the requirements for every connector.
     """
     if name in ("oauth1_pages", "private_key"):
         pytest.importorskip("oauthlib", reason="needs the dependency group signatures")
@@ -278,7 +278,7 @@ def test_a_new_connector_passes_its_own_tests(name: str, place: Path, monkeypatc
 
 def test_modules_of_a_new_connector_are_formatted_and_checked(place: Path) -> None:
     """
-    They have no unused import, and read as the other connectors do.
+    The modules of a new connector have no unused import, and read as the other connectors do.
     """
     for name in MADE:
         written(name, place)
@@ -392,7 +392,8 @@ def test_numbers_are_written_as_the_clearest_one() -> None:
 )
 def test_a_row_of_totals_is_no_record_of_a_sample(row: str, totals: tuple[str, ...]) -> None:
     """
-    Its word stands alone; a campaign whose name begins with it is a record.
+    A row of totals, whose word stands alone, is no record of a sample; a campaign whose name begins with that word is
+    one.
     """
     found = read_sample(f"Campaign;Clicks\nA;1\nB;2\n{row}\n".encode())
 
@@ -402,7 +403,7 @@ def test_a_row_of_totals_is_no_record_of_a_sample(row: str, totals: tuple[str, .
 
 def test_a_place_that_cannot_be_written_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    It is a mistake of the command line, and no defect.
+    A place that cannot be written is a mistake of the command line, and no defect.
     """
     (place / "people.json").write_text(json.dumps([{"id": 1}, {"id": 2}]))
     (place / "taken").write_text("a file, where a directory would be made")
@@ -545,7 +546,8 @@ def test_a_mistake_is_stated_in_a_line(
 
 def test_the_url_of_a_sample_states_origin_path_and_parameters(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    It is fetched once; days among its parameters become those of the slice, and a key among them is left out.
+    The URL of a sample is fetched once; days among its parameters become those of the slice, and a key among them is
+    left out.
     """
     with serve() as server:
         server.app = lambda request: SandboxResponse(body=SAMPLES["clicks"].encode())
@@ -577,8 +579,8 @@ def test_options_that_are_missing_are_prompted_for(place: Path, monkeypatch: pyt
 
 def test_a_sample_suggests_answers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Its link states origin and path, and that pages are linked; amounts with a day are a report. An empty line takes
-    what is suggested.
+    The link of a sample states origin and path, and that pages are linked; amounts with a day are a report. An empty
+    line takes what is suggested.
     """
     pages = {"next": "https://api.acme.example/v2/payments?page=2"}
     (place / "linked.json").write_text(json.dumps({"payments": PAYOUTS, "links": pages}))

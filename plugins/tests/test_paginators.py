@@ -399,7 +399,7 @@ def test_a_cursor_of_an_answer_that_is_no_object_is_an_error(tmp_path: Path) -> 
 
 def test_a_link_to_another_origin_gets_no_credentials(tmp_path: Path) -> None:
     """
-    It is not followed, since the connector does not declare that origin.
+    A link to another origin, which the connector does not declare, is not followed.
     """
     shop = Shop(Style(part="link", options={"member": "next"}, param="from"), tmp_path)
     shop.respond = lambda request, start: {"rows": [{"id": 1}], "next": "https://elsewhere.example/orders"}

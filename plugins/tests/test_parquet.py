@@ -267,7 +267,7 @@ def test_derived_rows_of_a_rejected_parent_are_replaced(
 
 def test_a_damaged_file_is_not_merged(place: Path) -> None:
     """
-    It is named, and what was staged stays.
+    A damaged file is named and not merged, and what was staged stays.
     """
     target = open_(place)
     deliver(target, a_lead_day(1), [(LEADS, [lead(1)])])

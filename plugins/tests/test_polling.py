@@ -39,7 +39,8 @@ def test_the_id_is_where_the_provider_writes_it() -> None:
 )
 def test_a_submission_without_an_id_is_an_error(answer: Any, options: dict[str, Any], error: type[Exception]) -> None:
     """
-    It is sent again only where the answer is of another kind, so that the next one may be better.
+    A submission without an id is sent again only where the answer is of another kind, so that the next one may be
+    better.
     """
     with pytest.raises(error, match=r"its response has no (id|Location header) that names it"):
         Polled(**options).handle(a_response(answer))
@@ -106,7 +107,7 @@ def test_the_state_is_read_by_its_words(options: dict[str, Any], answer: Any, st
 )
 def test_an_answer_that_is_not_as_declared_is_broken(options: dict[str, Any], answer: Any, problem: str) -> None:
     """
-    It is requested again, and then fails the partition with what was seen.
+    An answer that is not as declared is requested again, and then fails the partition with what was seen.
     """
     with pytest.raises(BrokenBodyError, match=problem):
         Polled(**options).state(a_response(answer), 1.0)

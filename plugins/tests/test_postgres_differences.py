@@ -119,7 +119,7 @@ def test_an_error_of_a_trigger_names_it(dsn: str):
 
 def test_a_table_of_the_ledger_that_is_gone_is_named_with_its_remedies(dsn: str):
     """
-    It is an error of the target, with the ways to have a ledger again.
+    A missing table of the ledger is an error of the target, with the ways to have a ledger again.
     """
     delivered(dsn, [click(1)])
     query(dsn, "drop table penstock.rejected cascade")

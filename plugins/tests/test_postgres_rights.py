@@ -103,7 +103,7 @@ def test_row_level_security_that_begins_during_a_run_is_an_error(dsn: str, role:
 
 def test_a_query_has_the_rows_that_a_policy_lets_its_user_see(dsn: str, role: str):
     """
-    It is the user's, and no statement of penstock's own, which needs all rows.
+    A query of the user has the rows that a policy lets him see; only penstock's own statements need all rows.
     """
     query(dsn, "create table leads as select number from generate_series(1, 3) as number")
     query(dsn, f"grant select on leads to {role}; alter table leads enable row level security")

@@ -143,8 +143,8 @@ def test_a_wait_is_interrupted(dsn: str, step: str):
 
 def test_a_server_that_does_not_respond_is_given_up(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    Its disk stalls, and no cancellation has an effect: once the run is to end, the connection is cut, and nothing of
-    the statement is delivered.
+    Where the disk of a server stalls, and no cancellation has an effect, the connection is cut once the run is to end,
+    and nothing of the statement is delivered.
     """
     monkeypatch.setattr("penstock_plugins.postgres.database.INTERRUPTED_AFTER_S", 0.2)
     monkeypatch.setattr("penstock_plugins.postgres.database.CUT_AFTER_S", 0.5)
@@ -206,8 +206,8 @@ def _accepts(dsn: str) -> bool:
 
 def test_a_server_that_lost_commits_fails_the_run():
     """
-    It crashed with ``synchronous_commit = off``: a partition that was reported as delivered is gone, with its row in
-    the ledger. The partition under way fails, later ones are written, and the target is not closed in silence.
+    A server with ``synchronous_commit = off`` crashed: a partition that was reported as delivered is gone, with its row
+    in the ledger. The partition under way fails, later ones are written, and the target is not closed in silence.
     """
     with crashing() as dsn:
         delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
@@ -348,7 +348,8 @@ def pooler(dsn: str, mode: str, **more: Any) -> Iterator[str]:
 )
 def test_a_pooler_of_transactions_is_refused(dsn: str, mode: str, more: dict[str, Any]):
     """
-    It is found out when the target is opened, and named, whatever its pool looks like; no lock stays behind.
+    A pooler of transactions is found out when the target is opened, and named, whatever its pool looks like; no lock
+    stays behind.
     """
     with pooler(dsn, mode, **more) as pooled:
         with pytest.raises(TargetError, match="pool_mode = transaction"):
@@ -386,7 +387,7 @@ def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
 
 def test_a_pooler_of_sessions_is_used(dsn: str):
     """
-    It gives a client one session until it leaves: lock and commits work.
+    A pooler of sessions gives a client one session until it leaves: lock and commits work.
     """
     with pooler(dsn, "session") as pooled:
         delivered(pooled, [click(1)])
@@ -503,7 +504,7 @@ def test_a_locked_table_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch
 
 def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    It names the session that holds the table, and compares it when it is free.
+    ``verify`` names the session that holds a table, and compares the table when it is free.
     """
     monkeypatch.setattr(locks, "SHORT_WAIT_MS", 50)
     monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.01)
@@ -772,7 +773,8 @@ def test_a_server_that_cannot_be_reached(dsn: str, message: str):
 
 def test_a_server_that_is_too_old_is_refused_by_name(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    Its version and the oldest that works are named before any statement that it does not know, to readers and writers.
+    The version of a server that is too old, and the oldest that works, are named before any statement that it does not
+    know, to readers and writers.
     """
     monkeypatch.setattr(database, "OLDEST", 99)
     for use in (lambda: sink(dsn).open(SOURCE, "r1"), lambda: sink(dsn).open_readonly(SOURCE)):

@@ -143,7 +143,7 @@ def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("small_or_copied")
 def test_a_value_of_another_type_is_rejected(dsn: str, values: Any, reason: str):
     """
-    Such as a plugin's hook may leave; in a small partition like in a large one.
+    A value of another type, such as a plugin's hook may leave, is rejected, in a small partition like in a large one.
     """
     committed = delivered(dsn, [click(1, **values), click(2)])
 
@@ -832,7 +832,7 @@ def test_a_query_that_is_none_is_refused(dsn: str, query: str):
 
 def test_a_value_of_a_query_that_no_python_value_holds(dsn: str):
     """
-    It is the query's fault, and the message states what to do.
+    A value of a query that no Python value holds is the query's fault, and the message states what to do.
     """
     with pytest.raises(UsageError, match="cast it to text"):
         list(queried(Secret(dsn), "select timestamptz '10000-01-01' as at"))
@@ -844,8 +844,8 @@ VERSION_1 = Path(__file__).with_name("fixtures") / "target_1.sql"
 @pytest.mark.parametrize("reader_first", [False, True], ids=["run first", "plan first"])
 def test_a_target_of_the_former_version_is_brought_up_to_date(dsn: str, reader_first: bool) -> None:
     """
-    Its ledger is migrated in place when it is opened, by a plan too: nothing that was final is missing, times are
-    timestamps, and its rows are replaced as before.
+    The ledger of the former version is migrated in place when it is opened, by a plan too: nothing that was final is
+    missing, times are timestamps, and its rows are replaced as before.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(VERSION_1.read_text())

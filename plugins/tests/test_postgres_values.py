@@ -168,7 +168,8 @@ def test_a_day_in_a_column_that_was_a_time_before_is_its_midnight(dsn: str) -> N
 )
 def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value: Any) -> None:
     """
-    Such as a plugin's hook may leave: it is rejected with its column, whatever Postgres would take it for.
+    A value of another type, such as a plugin's hook may leave, is rejected with its column, whatever Postgres would
+    take it for.
     """
     entry = deliver_things(dsn, [{}, {column: value}])
 

@@ -186,7 +186,8 @@ def test_rows_of_a_merged_stream_are_counted(dsn: str, shared: bool):
 
 def test_a_merged_stream_of_an_earlier_version_is_counted_once(dsn: str):
     """
-    Its rows were not counted: they are, by the next run; an emptied table is counted anew.
+    The rows of a merged stream, which an earlier version did not count, are counted by the next run; an emptied table
+    is counted anew.
     """
     delivered(dsn, [lead(1), lead(2)], LEADS)
     query(

@@ -111,7 +111,7 @@ def test_a_jwt_stands_for_the_secret_of_a_client() -> None:
 
 def test_a_jwt_for_each_attempt_needs_no_login() -> None:
     """
-    It is in the header of the attempt, with its time, and is not shown.
+    A JWT made for each attempt is in its header, with the time of the attempt, and is not shown.
     """
     signer = SignedJwt(private_key=Secret(keys("ec")[0]), issuer="team", audience="store", algorithm="ES256")
 
@@ -152,7 +152,8 @@ def test_a_text_that_is_no_private_key_is_a_mistake_in_the_configuration(key: st
 
 def test_a_run_with_such_a_key_requests_nothing(tmp_path: Path) -> None:
     """
-    It ends as any other mistake in the configuration does, and names the account.
+    A run whose key cannot sign requests nothing, ends as with any other mistake in the configuration, and names the
+    account.
     """
 
     @frozen(kw_only=True)
@@ -230,7 +231,7 @@ def accepted(request: Request, header: str, method: str) -> bool:
 
 def test_a_signature_without_its_key_is_a_mistake() -> None:
     """
-    It is reported before the first request.
+    A signature without its key is reported before the first request.
     """
     with pytest.raises(ConfigError, match="RSA-SHA1 signs with a private key"):
         OAuth1(consumer_key="app", method="RSA-SHA1")

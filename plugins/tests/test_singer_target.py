@@ -272,7 +272,8 @@ def test_the_configuration_of_a_killed_run_is_deleted_by_the_next(
     warehouse: Warehouse, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    It holds secrets, and stays where the process is killed while its target runs.
+    The configuration of a Singer target, which holds secrets, stays where the process is killed while its target runs;
+    the next run deletes it.
     """
     place = warehouse.folder / "tmp"
     place.mkdir()

@@ -158,7 +158,7 @@ def test_somebody_else_s_file_is_not_replaced(tmp_path, name, content, ours):
 
 def test_parts_of_a_killed_run_are_removed(tmp_path):
     """
-    Its parts are not joined to the next run's.
+    The parts that a killed run left are not joined to the next run's.
     """
     path = tmp_path / "clicks.jsonl"
     child = os.fork()

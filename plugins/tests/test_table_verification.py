@@ -64,6 +64,6 @@ def test_a_row_without_a_day_is_before_all_days(
     since: date | None, until: date | None, condition: tuple[str, list[str]]
 ) -> None:
     """
-    So that it is in one part, and in no window that has a first day.
+    A row without a day is before all days: in one part, and in no window that has a first day.
     """
     assert rows_of_days("day", since, until, "?") == condition

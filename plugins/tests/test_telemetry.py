@@ -277,7 +277,8 @@ def a_report(**more: Any) -> dict[str, Any]:
 
 def test_a_failed_run_keeps_the_time_of_the_last_success(tmp_path: Path) -> None:
     """
-    It is that of the file before, for an alert on its age; a damaged file has none.
+    The time of the last success in the file of a failed run is that of the file before, for an alert on its age; a
+    damaged file has none.
     """
     good = a_report()
     streams = good["sources"]["shop"]["streams"]
@@ -320,7 +321,7 @@ def test_a_directory_that_is_gone_fails_no_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    It is logged; the run ends as it would have.
+    A missing directory for metrics is logged; the run ends as it would have.
     """
     monkeypatch.setenv(telemetry.METRICS_DIR, str(tmp_path / "absent"))
 

@@ -94,8 +94,8 @@ def test_a_refused_refresh_names_the_refused_credential(error: str, advice: str)
 )
 def test_an_answer_that_states_nothing_is_no_refusal(body: str, error: type[Exception]) -> None:
     """
-    It is broken, so that the login is made again; one that states something else than a token refuses the credentials,
-    and is not repeated: providers lock accounts.
+    An answer that states nothing is broken, so that the login is made again; one that states something else than a
+    token refuses the credentials, and is not repeated: providers lock accounts.
     """
     signer = GrantedToken(provider="example", login=LOGIN)
 

@@ -73,7 +73,7 @@ class ErasureTests(Suite):
 
     def test_values_of_merged_rows_are_erased(self, place: Path) -> None:
         """
-        They are erased from a stream that is merged by key and from one derived from it; a later day is merged into
+        Values are erased from a stream that is merged by key and from one derived from it; a later day is merged into
         what is left.
         """
         target = self.sink(place).open(SOURCE, "r1")
@@ -124,7 +124,7 @@ class ErasureTests(Suite):
 
     def test_killed_while_values_of_merged_rows_are_erased(self, place: Path) -> None:
         """
-        The same for a stream that is merged by key: no day is missing afterwards.
+        After a kill while values of a stream that is merged by key are erased, no day is missing.
         """
         for number, point in enumerate(self.erase_merged_points or self.erase_points):
             here = place / str(number)
