@@ -626,7 +626,8 @@ def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None
 
 def test_an_unlisted_account_needs_attention_for_a_week(tmp_path: Path) -> None:
     """
-    With the number of its days and lists that stay open; the notice of one run may not have been read.
+    An unlisted account needs attention for a week, with the number of its days and lists that stay open: the notice of
+    one run may not have been read.
     """
     codes = ["a", "b"]
     shop = sites_of(tmp_path, codes)

@@ -79,7 +79,8 @@ def cents(rows: list[dict[str, Any]]) -> Decimal:
 @pytest.mark.parametrize(("recipe", "name"), RECIPES, ids=[name for _, name in RECIPES])
 def test_a_recipe_reads_yesterdays_clicks(recipe: str, name: str, talroo: Server) -> None:
     """
-    In each library: all clicks of the day, text for ids, a date for the day and the exact sum of the money.
+    A recipe reads in each library all clicks of the day, text for ids, a date for the day and the exact sum of the
+    money.
     """
     expected = truth(TALROO, talroo.app, YESTERDAY)
     scope: dict[str, Any] = {}

@@ -77,7 +77,7 @@ def test_a_user_name_of_basic_has_no_colon() -> None:
 
 def test_the_client_credentials_are_sent_as_the_provider_expects_them() -> None:
     """
-    In the body, or by HTTP Basic as in the example of RFC 6749, section 2.3.1.
+    The client credentials are sent in the body, or by HTTP Basic as in the example of RFC 6749, section 2.3.1.
     """
     client: dict[str, Any] = {"provider": "Shop", "url": "https://login.example/token", "client_id": "s6BhdRkqt3"}
     client["client_secret"] = Secret("gX1fBat3bV")
@@ -204,7 +204,7 @@ def test_a_body_that_is_no_text_is_signed_byte_for_byte() -> None:
 )
 def test_a_declaration_that_cannot_work_is_refused(options: dict[str, Any], problem: str) -> None:
     """
-    Where it is declared, before any request.
+    A declaration that cannot work is refused where it is declared, before any request.
     """
     with pytest.raises((ValueError, ConfigError), match=problem):
         signed_by(**options)

@@ -381,7 +381,8 @@ def only_once(response: Any, answer: Any) -> Any:
 
 def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     """
-    With the truth of its imitation, whether it is stated or offered, and where it is stated to be unknown.
+    A sound connector conforms with the truth of its imitation, whether it is stated or offered, and where it is stated
+    to be unknown.
     """
     conforms("acme", tmp_path / "a", plugins=[Acme()], truth=Sales.truth)
     paged = Acme(Paged, stream={"paginator": PageNumber()})
@@ -567,7 +568,7 @@ def test_every_check_has_a_twin_that_fails_it() -> None:
 )
 def test_a_broken_twin_fails_its_check(check: str, twin: Callable[[str], Acme], text: str, tmp_path: Path) -> None:
     """
-    With a message that begins with what was seen.
+    A broken twin of the connector fails its check with a message that begins with what was seen.
     """
     with serve() as other:
         other.app = Sales(other.base_url, date(2026, 3, 20))
@@ -641,7 +642,7 @@ class NoSandbox(Acme):
 )
 def test_a_mistake_in_the_test_itself_is_named(plugin: Acme, truth: Any, text: str, tmp_path: Path) -> None:
     """
-    With its place, or with what to write.
+    A mistake in the test itself is named with its place, or with what to write.
     """
     with pytest.raises(AssertionError, match=text):
         conforms("acme", tmp_path, plugins=[plugin], truth=truth)

@@ -414,7 +414,7 @@ def test_nothing_is_installed_that_no_registry_has(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_links_lead_somewhere(path: Path) -> None:
     """
-    To a file that exists, and to a heading in it.
+    A link leads to a file that exists, and to a heading in it.
     """
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

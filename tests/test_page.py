@@ -261,7 +261,7 @@ def test_problems_of_one_reason_are_one_and_the_worst_come_first() -> None:
 
 def test_a_problem_leads_to_its_first_day() -> None:
     """
-    To the first cell that shows it; a problem before the days shown leads nowhere.
+    A problem leads to the first cell that shows it; a problem before the days shown leads nowhere.
     """
     day = LAST - timedelta(days=1)
     facts = changed(one_stream(), "1", day, standing="failed", error="refused")
@@ -291,8 +291,8 @@ def test_a_bad_last_run_is_a_problem() -> None:
 
 def test_a_parked_source_is_a_problem() -> None:
     """
-    In the provider's words, once: that its last run ended with 4 is not another problem. A kind of a later version is
-    shown, too.
+    A parked source is a problem in the provider's words, once: that its last run ended with 4 is not another problem. A
+    kind of a later version is shown, too.
     """
     runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
     facts = evolve(one_stream(), runs=[evolve(runs[0], exit_code=4)])
@@ -533,7 +533,8 @@ def test_the_page_of_a_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_the_page_needs_a_place(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Without one, with two, in no directory, without a target, and with an age that is none: a line and exit code 2.
+    A page without a place, with two, in no directory, without a target, or with an age that is none, is a line and exit
+    code 2.
     """
     assert run("page") == 2
     assert run("page", "--html", "a.html", "--port", "0") == 2

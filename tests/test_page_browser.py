@@ -295,7 +295,7 @@ def test_the_legend_has_the_signs_of_the_calendar(
 
 def test_a_day_without_a_reading_has_a_text(opens: Opens) -> None:
     """
-    On hover and on focus, as every other day; there is nothing to open.
+    A day without a reading has a text on hover and on focus, as every other day; there is nothing to open.
     """
     page = opens(SMALL)
     cell = page.locator("tr.account td.s-none").first

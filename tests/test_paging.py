@@ -322,7 +322,8 @@ def reduced(folder: Path, most: dict[int, int]) -> ScriptedProvider:
 @pytest.mark.parametrize("most", [{0: 2}, {0: 8, 4: 2, 8: 1}], ids=["from the start", "in the middle"])
 def test_smaller_pages_are_requested_again_and_again(most: dict[int, int], tmp_path: Path) -> None:
     """
-    As long as the provider refuses a page as too large and the paginator names a smaller one; also in the middle.
+    Smaller pages are requested as long as the provider refuses a page as too large and the paginator names a smaller
+    one; also in the middle.
     """
     shop = reduced(tmp_path, most)
     shop.statuses = {b"500 reduce the amount of data": 500}

@@ -198,7 +198,7 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
 @pytest.mark.parametrize("result", RESULTS)
 def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
     """
-    With the function, its file and line, what it returned, and what to write.
+    A wrong result fails with the function, its file and line, what it returned, and what to write.
     """
     streams, message = RESULTS[result]
 
@@ -321,7 +321,7 @@ class Login(Unsigned):
 )
 def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, error: type[Exception], message: str) -> None:
     """
-    With its class, file and line, and what to write.
+    A wrong result of an authenticator is named with its class, file and line, and what to write.
     """
     signer = Signer(
         authenticator=authenticator,

@@ -312,7 +312,8 @@ class Contact:
 
 def test_a_path_with_a_selection_is_masked_as_rows_are(tmp_path: Path) -> None:
     """
-    In any case, of secret and of personal parts, and below a member; a full recording keeps the personal ones.
+    A path with a selection is masked in any case, for secret and personal parts, and below a member; a full recording
+    keeps the personal ones.
     """
     more = {
         "keys": [{"name": "TOKEN", "value": "h4sh-canary"}],
@@ -404,8 +405,8 @@ def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("how", HOW)
 def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_path: Path) -> None:
     """
-    Neither in the settings that the request takes it from, nor where the provider repeats it; the recording can still
-    be run from.
+    Masked values are neither in the settings that the request takes them from, nor where the provider repeats them; the
+    recording can still be run from.
     """
     talroo = PROVIDERS["talroo"]
     reference = talroo.settings["customer_reference"]

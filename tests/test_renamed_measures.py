@@ -72,7 +72,8 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
     later: dict[str, Any], line: str | None, tmp_path: Path
 ) -> None:
     """
-    Where it is missing from every record, and unknown members are there instead. The rows are delivered.
+    A run ends with 5 where a measure that earlier days have is missing from every record, and unknown members are there
+    instead. The rows are delivered.
     """
     shop = a_shop(tmp_path, of_days(**later))
     assert shop.run(until="2026-06-15").exit_code == 0

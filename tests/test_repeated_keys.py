@@ -93,8 +93,8 @@ def stored(target: str) -> dict[str, Decimal]:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_path: Path) -> None:
     """
-    In a report it is rejected, and the run ends with 5; in changes it takes the place of what came before. An
-    identical repeat is counted and written once.
+    A correction on a later page is rejected in a report, and the run ends with 5; in changes it takes the place of what
+    came before. An identical repeat is counted and written once.
     """
     shop = ScriptedProvider(folder=tmp_path / "shop", streams=[a_stream(kind)], answer=answer)
     shop.sink = sink_at(target)
@@ -122,7 +122,8 @@ def answers_by_state(request: SandboxRequest) -> Any:
 @pytest.mark.parametrize("kind", ["report", "changes", "snapshot"])
 def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: str, tmp_path: Path) -> None:
     """
-    As on two pages of one listing: each listing has the total that it states, and no target decides which row stays.
+    A key in the answers to two requests is there once, as on two pages of one listing: each listing has the total that
+    it states, and no target decides which row stays.
     """
     stream = evolve(
         a_stream(kind),
@@ -179,7 +180,8 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
 
 def test_a_row_of_changes_has_the_day_of_its_last_reading(tmp_path: Path) -> None:
     """
-    In the column that its stream adds for the day; a column of that name that the provider sends is not overwritten.
+    A row of changes has the day of its last reading in the column that its stream adds for the day; a column of that
+    name that the provider sends is not overwritten.
     """
     added = Stream(
         name="added",

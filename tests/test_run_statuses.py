@@ -79,7 +79,8 @@ def delivered(shop: ScriptedProvider) -> dict[str, int]:
 
 def test_a_forbidden_account_fails_alone(tmp_path: Path) -> None:
     """
-    With the provider's words; the others are delivered, and the account is requested once, not for each day.
+    A forbidden account fails with the provider's words; the others are delivered, and the account is requested once,
+    not for each day.
     """
     shop = a_shop(tmp_path, lambda request: FORBIDS if request.path == "/b" else good(request))
 

@@ -73,8 +73,8 @@ def test_machines_do_the_work_of_one_run(world: Shared, tmp_path: Path) -> None:
 
 def test_a_worker_whose_part_was_taken_over_replaces_nothing(world: Shared) -> None:
     """
-    From then on its requests are refused: it commits no row, and ends. The rows are those of one run, and so are the
-    days of changes that the first worker had not merged.
+    The requests of a worker whose part was taken over are refused from then on: it commits no row, and ends. The rows
+    are those of one run, and so are the days of changes that the first worker had not merged.
     """
     code, report = world.run(engine=f"taken_over:{world.directory}")
 

@@ -57,7 +57,7 @@ def test_unread_members_that_may_lead_to_further_records_are_noted_once(
     body: dict[str, Any], note: str | None, tmp_path: Path
 ) -> None:
     """
-    With what to declare; the run ends as it did.
+    Unread members that may lead to further records are noted once, with what to declare; the run ends as it did.
     """
     at = "data" if "data" not in body else "data.sales.nodes"
     shop = a_shop(tmp_path, {"data": ONE, **body}, kind="snapshot", envelope=Envelope(items=at))

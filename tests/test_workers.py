@@ -276,7 +276,7 @@ def test_a_403_of_all_that_a_worker_reads_is_none_of_the_run(files: DividedRuns,
 
 def test_three_forbidden_accounts_of_a_worker_do_not_end_its_others(files: DividedRuns) -> None:
     """
-    As in one process: 403 for three accounts is about the credentials only if no request of the run was accepted.
+    Three accounts of a worker with 403 end its others only if no request of the run was accepted, as in one process.
     """
     shops = tuple(f"shop{number:02}" for number in range(40))  # the two workers read every other one
     forbidden = shops[:6:2]
@@ -454,7 +454,8 @@ def test_a_sink_of_another_version_in_a_worker_is_named(
 
 def test_an_error_that_leaves_a_worker_is_masked(files: DividedRuns, module_of: Callable[[Any], ModuleType]) -> None:
     """
-    In its arguments and attributes, since another process does not know the secrets of this one.
+    An error that leaves a worker is masked in its arguments and attributes, since another process does not know the
+    secrets of this one.
     """
     Secret("only-in-the-worker")
     raised: list[Exception] = []

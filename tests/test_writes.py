@@ -417,7 +417,7 @@ def test_a_large_file_needs_little_memory(sensis: Bench) -> None:
 
 def test_rows_come_from_a_query(sensis: Bench) -> None:
     """
-    With the rows it had when the job began, also after a stop; a job that came to its end leaves no copy of them.
+    A job has the rows of a query when it began, also after a stop; a job that came to its end leaves no copy of them.
     """
     import psycopg
     from postgres_server import server as postgres
@@ -534,7 +534,7 @@ def test_writes_are_off_until_the_source_allows_them(joveo: Bench) -> None:
 
 def test_a_destructive_action_needs_yes(joveo: Bench) -> None:
     """
-    Without it nothing is sent; with it the job is gone.
+    A destructive action sends nothing without --yes; with it the job is gone.
     """
     client = client_of(joveo)
     reference = next(iter(joveo.app.jobs[client]))
@@ -613,7 +613,7 @@ def test_the_numbers_of_an_answer_keep_their_digits(joveo: Bench) -> None:
 
 def test_all_32_writes_are_listed(capsys: Any) -> None:
     """
-    With method, path and fields, from the declarations alone: no configuration is needed.
+    All writes are listed with method, path and fields, from the declarations alone: no configuration is needed.
     """
     listed = {}
     for name in ("sensis", "joveo", "targetcircle"):

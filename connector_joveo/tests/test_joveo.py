@@ -519,7 +519,8 @@ UUID = "eba6971f-4880-4f05-bfbf-a308e30084ea"
 )
 def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
     """
-    In a header that locates it, one named after it, the body, or, at last, the id of the request.
+    The id of a report is found in a header that locates it, one named after it, the body, or, at last, it is the id of
+    the request.
     """
     assert REPORT.handle(response) == handle
 

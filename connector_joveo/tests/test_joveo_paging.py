@@ -146,7 +146,7 @@ def test_the_page_before_the_first_is_requested_last(
 @pytest.mark.parametrize(("status", "ends"), [(400, True), (404, True), (422, True), (403, False), (500, False)])
 def test_a_refused_page_before_the_first_is_none(status: int, ends: bool) -> None:
     """
-    Only of that page a refusal means that there is none; of any other it is an error.
+    A refusal of the page before the first means that there is none; a refusal of any other page is an error.
     """
     pages = ProbedPages(size=2)
     response = Response(status=status, received_at=datetime(2026, 3, 1, tzinfo=UTC))

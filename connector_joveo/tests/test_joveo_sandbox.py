@@ -175,7 +175,7 @@ def test_a_publisher_report_needs_its_family_and_a_documented_period(
     caller: Caller, body: dict[str, Any], status: int
 ) -> None:
     """
-    Only the periods of the page, in the currency of the page.
+    A publisher report needs its family, a period of the provider's page and the currency of that page.
     """
     whole = {"reportName": "x", "publisherFamilyId": FAMILY_ID, "curLocale": "USD", **body}
 

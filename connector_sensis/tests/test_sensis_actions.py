@@ -92,14 +92,14 @@ def test_a_206_decides_by_the_ids_that_it_names(errors: list[str], rows: list[li
 )
 def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, expected: Any) -> None:
     """
-    Under a good status; a 2xx without one is unknown.
+    Under a good status, the code in the body is the outcome; a 2xx without one is unknown.
     """
     assert outcome(body, [["a"]], status) == expected
 
 
 def test_warnings_are_reported() -> None:
     """
-    With the receipt of an event that was captured.
+    Warnings are reported with the receipt of an event that was captured.
     """
     body = {"code": 200, "message": "OK", "validationWarnings": ["no agent"]}
     output: Any = judge(a_response(body), [{"id": ["a"], "event_name": name} for name in ("appearance", "apearance")])

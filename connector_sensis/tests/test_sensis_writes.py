@@ -67,7 +67,7 @@ def test_over_queries_per_second_is_waited_out(sensis: Bench) -> None:
 
 def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
     """
-    With 4 and the time to come back; the rows that were not sent are sent by --resume.
+    A long wait ends the job with 4 and the time to come back; the rows that were not sent are sent by --resume.
     """
     quota = SandboxResponse(status=429, headers={"Retry-After": "36000"}, body=b"daily quota used up")
     sensis.server.app = Troubled(sensis.app, {2: lambda request, app: quota})

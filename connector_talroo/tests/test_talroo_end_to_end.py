@@ -119,7 +119,7 @@ def test_one_request_a_day_at_the_declared_pace(bench: Bench) -> None:
 
 def test_all_that_is_kept_is_read_by_default(bench: Bench) -> None:
     """
-    From the first day of the month before last to yesterday.
+    By default the days from the first of the month before last to yesterday are read.
     """
     bench.run(since=None, until=None)
 
@@ -144,7 +144,7 @@ def test_a_restated_day_is_replaced_while_it_is_open(bench: Bench) -> None:
 @pytest.mark.parametrize("form", ["list", "object", "day", "null", "absent"])
 def test_a_day_without_clicks_is_delivered_empty(bench: Bench, form: Any) -> None:
     """
-    In whatever form the provider states it.
+    A day without clicks is delivered empty, in whatever form the provider states it.
     """
     bench.sandbox.empty_form = form
     bench.sandbox.clicks_per_day = 2
@@ -300,7 +300,7 @@ def test_a_total_that_disagrees_fails_the_day_and_keeps_its_former_rows(bench: B
 
 def test_a_click_of_another_day_is_rejected(bench: Bench) -> None:
     """
-    Under a day that nobody requested: it is no row of the day that was, it is counted, and a strict run reports it.
+    A click of another day than the requested one is rejected and counted, and a strict run reports it.
     """
     clicks = bench.sandbox.clicks("2112", UNTIL)
     stray = {**clicks[0], "click_id": "of another day"}
@@ -407,7 +407,8 @@ def test_personal_columns_can_be_left_out(bench: Bench) -> None:
 
 def test_the_check_tries_the_credentials_with_one_request(bench: Bench) -> None:
     """
-    With what was refused, and the string that was signed, the reference masked.
+    The check of credentials makes one request, and prints what was refused and the string that was signed, the
+    reference masked.
     """
     assert "talroo" in check_credentials(bench.source(), bench.clock)
     assert len(bench.sandbox.params) == 1

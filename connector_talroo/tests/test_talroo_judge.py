@@ -80,7 +80,7 @@ def test_a_message_is_recognised_in_any_case_and_with_blanks() -> None:
 
 def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
     """
-    Only a refused ticket leads to that, and nothing else.
+    Only a refused ticket is tried again with the provider's clock.
     """
     for name in ERRORS:
         verdict = verdict_of((FIXTURES / name).read_bytes())

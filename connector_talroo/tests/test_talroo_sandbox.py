@@ -92,7 +92,7 @@ MESSAGES = {
 @pytest.mark.parametrize(("query", "message"), MESSAGES.values(), ids=MESSAGES)
 def test_undocumented_requests_are_refused(query: str, message: str) -> None:
     """
-    In the body, with the documented message.
+    Undocumented requests are refused in the body, with the documented message.
     """
     app = a_sandbox()
     app.error_status = 403
@@ -123,7 +123,7 @@ def test_a_query_must_be_the_signed_one_to_the_byte(query: str) -> None:
 
 def test_other_addresses_and_methods_are_not_served() -> None:
     """
-    Only the one path, only to be read; under a base URL with a path, only that one.
+    The sandbox serves reads of one path only; under a base URL with a path, of that one.
     """
     app = a_sandbox()
     behind_gateway = TalrooSandbox("http://127.0.0.1:8000/talroo/", TODAY)
@@ -302,7 +302,7 @@ def test_the_provider_s_oddities_can_be_switched_on() -> None:
 
 def test_the_demo_gives_the_same_clicks_to_its_own_settings() -> None:
     """
-    With the declared secret a day's clicks, with another one a refusal.
+    The demo gives a day's clicks to the declared secret, and a refusal to another one.
     """
     demo, app = SANDBOX.make("http://127.0.0.1:8000", TODAY), a_sandbox()
     assert SANDBOX.settings["customer_secret"] == CUSTOMER_SECRET

@@ -85,7 +85,7 @@ def test_the_base_url_ends_where_the_report_is(given: str, used: str) -> None:
 )
 def test_a_configuration_that_could_not_work_is_refused(given: dict[str, Any], output: str) -> None:
     """
-    Before any request; the message shows neither reference nor secret.
+    A configuration that could not work is refused before any request; the message shows neither reference nor secret.
     """
     with pytest.raises(ValueError, match=re.escape(output)) as caught:
         settings(**given)
@@ -233,7 +233,7 @@ def test_money_is_in_dollars_and_may_be_summed() -> None:
 
 def test_the_hooks_offer_the_connector_its_stream_and_its_sandbox() -> None:
     """
-    Under one name, and nothing for another one.
+    The hooks offer the connector, its stream and its sandbox under one name, and nothing for another one.
     """
     assert [connector.name for connector in plugin.penstock_sources()] == ["talroo"]
     assert [stream.name for stream in plugin.penstock_record_streams("talroo")] == ["clicks"]

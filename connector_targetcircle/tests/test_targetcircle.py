@@ -258,7 +258,7 @@ def test_period_ends_with_its_last_second(zone: str, more: dict[str, Any], first
 
 def test_a_period_may_end_with_midnight() -> None:
     """
-    For a provider whose times have fractions of a second, or that excludes the end.
+    A period may end with midnight, for a provider whose times have fractions of a second, or that excludes the end.
     """
     (request,) = requests_of("clicks", a_slice(date(2015, 12, 29), date(2015, 12, 30)), period_end="midnight")
 
@@ -578,8 +578,9 @@ def test_the_word_for_a_ready_report_is_compared_without_case() -> None:
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED"])
 def test_a_page_that_is_not_ready_is_none(status: str) -> None:
     """
-    Also where it repeats the number of pages of the report that was ready before: the core takes another number for a
-    report that changed, and reads it again, so that the rows of this page are not missed.
+    A page that is not ready is none, also where it repeats the number of pages of the report that was ready before: the
+    core takes another number for a report that changed, and reads it again, so that the rows of this page are not
+    missed.
     """
     answer = ReportPage()(an_answer(json.dumps({"data": [], "status": status, "pagesNumber": 3})))
 

@@ -222,7 +222,7 @@ def test_a_report_belongs_to_its_kind(app: TargetCircle) -> None:
 
 def test_limit_as_total_ends_the_report(app: TargetCircle) -> None:
     """
-    In the other reading of limit, the report ends there.
+    Where ``limit`` limits all rows and not those of a page, the report ends there.
     """
     app.polls_until_ready, app.clicks_per_day, app.limit_is_total = 0, 30, True
 
@@ -310,7 +310,7 @@ def test_generates_codes(app: TargetCircle) -> None:
 
 def test_the_demo_has_rows_behind_its_own_token() -> None:
     """
-    With the declared token reports and offers, with another one a refusal.
+    The demo has reports and offers for the declared token, and a refusal for another one.
     """
     demo: Any = SANDBOX.make("http://127.0.0.1:1", TODAY)
     token = SANDBOX.settings["api_token"]

@@ -121,7 +121,7 @@ def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected:
 )
 def test_a_value_that_does_not_fit_is_reported(given: dict[str, Any], reported: str) -> None:
     """
-    With what was found and what is expected.
+    A value that does not fit is reported with what was found and what is expected.
     """
     with pytest.raises(ValueError) as refused:
         typed(ACTION, given)
@@ -272,7 +272,8 @@ def test_rows_of_one_list_share_a_request() -> None:
 
 def test_a_row_with_several_values_is_bounded() -> None:
     """
-    In their number and in the characters of the URL; the same value twice could be counted once.
+    The values of a row are bounded in their number and in the characters of the URL; the same value twice could be
+    counted once.
     """
     rows: list[dict[str, Any]] = [
         {"user": "u", "id": ["a"]},

@@ -213,7 +213,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_read_on(tmp_path: Path, nam
 
 def test_the_parameters_of_the_command_line_are_one_row() -> None:
     """
-    With which a file of refused rows can be made.
+    The parameters of the command line are one row, with which a file of refused rows can be made.
     """
     (given,) = SingleRow({"a": 1})
 

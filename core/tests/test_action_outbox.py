@@ -254,7 +254,7 @@ def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> N
 
 def test_another_system_gets_all_rows(moved: Outbox) -> None:
     """
-    On a person's demand; this option does not send them to the same system.
+    On a person's demand another system gets all rows; an unfinished job of the same system gets none again.
     """
     job = moved.open(ELSEWHERE, NOW, confirmed=True)
     assert (job.is_new, job.settled(0, 1)) == (True, set())
@@ -299,7 +299,7 @@ def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> No
 
 def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     """
-    For another process and another thread, also after another job of this process ended.
+    A job that is sent is locked for another process and another thread, also after another job of this process ended.
     """
     job = outbox.open(KEY, NOW)
     outbox.open(evolve(KEY, digest="d3"), NOW).close()

@@ -37,7 +37,7 @@ def test_rows_are_deleted_only_on_demand(here: Here) -> None:
 
 def test_forget_makes_days_missing_again(here: Here) -> None:
     """
-    Only the days named; the next plan holds them.
+    Only the days named are forgotten; the next plan holds them.
     """
     here("run", "daily", *days(9))
     first = str(TODAY - timedelta(days=9))
@@ -75,7 +75,7 @@ def test_forget_refuses_unknown_names_accounts_and_days(here: Here, arguments: l
 
 def test_all_streams_are_forgotten_for_some_days(here: Here) -> None:
     """
-    Without a stream: all that have days; the others are named and left, also with --rows.
+    Without a stream, ``forget`` takes all that have days; the others are named and left, also with --rows.
     """
     here("run", "daily", *days(2))
     window = (*days(2), "--until", str(TODAY))
@@ -113,7 +113,8 @@ def test_a_target_that_is_not_used_any_more_is_forgotten(here: Here) -> None:
 
 def test_personal_data_is_erased_only_on_demand(here: Here) -> None:
     """
-    Not while the source delivers it; without --yes, and without a terminal, not either. Days and accounts are refused.
+    Personal data is not erased while the source delivers it, nor without --yes and without a terminal. Days and
+    accounts are refused.
     """
     here("run", "daily", *days(2))
     here("forget", "shop", "--personal", "--yes", code=2)

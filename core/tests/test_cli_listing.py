@@ -234,7 +234,7 @@ def test_a_shell_completes_the_streams_of_the_named_source(here: Here, monkeypat
 
 def test_completion_prints_a_script(here: Here) -> None:
     """
-    For the shell that is named, with the line that installs it; without a name, for $SHELL.
+    The script is for the shell that is named, with the line that installs it; without a name, for $SHELL.
     """
     assert here("completion", "bash").startswith('# eval "$(penstock completion bash)"')
     assert "_PENSTOCK_COMPLETE=zsh_complete" in here("completion", "zsh")

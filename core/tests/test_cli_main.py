@@ -94,7 +94,7 @@ def test_the_package_runs_as_a_module() -> None:
 
 def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    On stdout and with its lines, not as an error's message.
+    Without a command the help is printed on stdout with its lines, not as an error's message.
     """
     assert main([], plugins=[]) == 2
 

@@ -222,7 +222,7 @@ def test_the_state_of_a_stream_fits_on_a_terminal(bars: Bars) -> None:
 
 def test_the_total_of_the_bars_is_that_of_the_summary(bars: Bars) -> None:
     """
-    With the rows of streams that are derived from another and have no bar.
+    The total of the bars includes the rows of streams that travel with another and have no bar, as the summary does.
     """
     place = {"source": "crm", "stream": "leads"}
     bars({"event": "planned", **place, "partitions": 1, "final": 0})

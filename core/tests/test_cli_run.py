@@ -456,7 +456,7 @@ class ForgetfulPlugin(ShopPlugin):
 
 def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     """
-    With what went wrong, who is responsible, and how to see more.
+    A connector that fails while it plans is named with what went wrong, who is responsible, and how to see more.
     """
     code = main(
         ["plan", "shop", "--streams", "sales"],
@@ -520,7 +520,8 @@ def test_several_names_are_answered_with_a_pipeline(here: Here, verb: str) -> No
 
 def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None:
     """
-    Before the sink is opened; what any source of the file has may be named.
+    A misspelt stream in the settings of a sink is reported before the sink is opened; what any source of the file has
+    may be named.
     """
     with (here.folder / "penstock.toml").open("a") as file:
         file.write(
@@ -534,7 +535,8 @@ def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None
 
 def test_a_report_that_cannot_be_written_is_no_usage_error(here: Here) -> None:
     """
-    After delivery: the error, and exit code 1 for a run that was good. A device is written to and stays a device.
+    A report that cannot be written is an error after delivery, with exit code 1 for a run that was good. A device is
+    written to and stays a device.
     """
     (here.folder / "closed").mkdir()
     here("run", "daily", *days(1), "--report", "/dev/null")
@@ -629,7 +631,8 @@ def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:
 @pytest.mark.parametrize("what", ["parked", "locked"])
 def test_a_source_that_was_not_read_is_a_line_of_cron(capsys: pytest.CaptureFixture[str], what: str) -> None:
     """
-    With -q, too, where another source of the pipeline was delivered: else nothing names the one that was left.
+    A source that was not read is a line with -q, too, where another source of the pipeline was delivered: else nothing
+    names the one that was left.
     """
     report = RunReport(run_id="r", **{what: {"shop": "another run writes shop"}})
 

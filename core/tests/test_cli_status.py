@@ -159,7 +159,7 @@ def test_streams_without_days_share_a_line_of_status(here: Here) -> None:
 
 def test_a_failure_of_one_account_is_one_line_for_all_its_streams(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    With the streams, the accounts and the days; of several targets, each has a heading.
+    The line of a failed account has the streams, the accounts and the days; of several targets, each has a heading.
     """
     one = Problem(
         source="shop", stream="sales", account={"shop_id": "7"}, kind="failed", count=2, last_read=NOW, reason="refused"

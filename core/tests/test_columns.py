@@ -360,7 +360,7 @@ def test_a_column_named_as_the_type_of_its_annotation() -> None:
 
 def test_a_rule_of_names_that_does_not_exist_is_refused() -> None:
     """
-    With those that do.
+    A rule of names that does not exist is refused with those that do.
     """
     with pytest.raises(TypeError, match=r"@record\(members='exact'\): write 'same' or 'camel'"):
         record(members="exact")  # type: ignore[arg-type]
@@ -368,7 +368,7 @@ def test_a_rule_of_names_that_does_not_exist_is_refused() -> None:
 
 def test_one_text_in_place_of_several_is_that_text() -> None:
     """
-    Not its letters: ``N`` and ``A`` are no nulls, and the path is hidden.
+    One text in place of several is that text and not its letters: ``N`` and ``A`` are no nulls, and the path is hidden.
     """
 
     @record(null="N/A")

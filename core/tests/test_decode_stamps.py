@@ -206,7 +206,8 @@ def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
 
 def test_a_record_that_was_not_requested_is_rejected() -> None:
     """
-    Of a request for several objects, by the values of a column: another object belongs to no row of the parent.
+    A record that a request for several objects did not name is rejected by the values of a column: it belongs to no row
+    of the parent.
     """
     decoded = decode_one(
         compiled(),

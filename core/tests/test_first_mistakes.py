@@ -420,7 +420,7 @@ def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
 )
 def test_a_mistake_about_the_body_is_reported_by_the_kit(make: Any, message: str, tmp_path: Path) -> None:
     """
-    In the message of its first run.
+    The kit reports a mistake about the body in the message of its first run.
     """
     plugins = [acme(sandbox=evolve(SANDBOX, make=make)), penstock_plugins]
 

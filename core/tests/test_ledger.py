@@ -522,7 +522,7 @@ def test_reports_under_way_are_kept_until_they_are_dropped(ledger):
 
 def test_accounts_are_those_listed_last(ledger):
     """
-    In the provider's order; one that is no longer listed is no longer remembered.
+    Accounts are those listed last, in the provider's order; one that is no longer listed is no longer remembered.
     """
     ledger.remember_accounts("joveo", "clients", ["b", "a", "c"])
     ledger.remember_accounts("joveo", "clients", ["c", "b"])

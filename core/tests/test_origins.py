@@ -89,7 +89,7 @@ def test_a_link_to_plain_http_of_the_same_host_is_named_as_such() -> None:
 )
 def test_a_link_may_keep_the_scheme_of_its_source(link: str, url: str) -> None:
     """
-    Only for the same host and port; without ``keep_scheme`` the link stays as it is.
+    A link keeps the scheme of its source only for the same host and port; without ``keep_scheme`` it stays as it is.
     """
     assert Request.link(API, link, keep_scheme=True).url == url
     assert Request.link(API, "http://api.example.com/v1").url == "http://api.example.com/v1"

@@ -160,7 +160,8 @@ def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, LedgerEnt
 
 def test_without_a_window_everything_the_provider_serves_is_read():
     """
-    From the first of the month before the last one, for a retention of two full months, to yesterday.
+    Without a window, a retention of two full months is read from the first of the month before the last one to
+    yesterday.
     """
     days = days_of(a_job())
 

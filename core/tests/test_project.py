@@ -102,7 +102,7 @@ def test_the_keys_of_a_source_have_a_schema(project: Project) -> None:
 
 def test_events_reach_the_callback(project: Project) -> None:
     """
-    In order, from the start of the run to its end.
+    Events reach the callback in order, from the start of the run to its end.
     """
     events: list[Mapping[str, Any]] = []
 
@@ -114,7 +114,8 @@ def test_events_reach_the_callback(project: Project) -> None:
 
 def test_a_callback_that_raises_changes_nothing(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     """
-    At whichever event: the run and the read deliver all, and one warning names the callback and its line.
+    A callback that raises at any event changes nothing: the run and the read deliver all, and one warning names the
+    callback and its line.
     """
 
     def broken(event: Mapping[str, Any]) -> None:
@@ -305,7 +306,7 @@ def test_a_number_is_no_text(project: Project, call: Callable[[Project], object]
 
 def test_a_run_ends_when_its_event_is_set(project: Project) -> None:
     """
-    From any thread: what is complete stays delivered, the result has exit code 130.
+    A run ends when its event is set from any thread: what is complete stays delivered, the result has exit code 130.
     """
     stop = threading.Event()
 
@@ -555,7 +556,7 @@ def test_the_same_from_a_file(server: Server, tmp_path: Path) -> None:
 
 def test_a_plan_estimates_how_long_its_requests_take(server: Server, tmp_path: Path) -> None:
     """
-    At the configured pace of the slowest source; without a pace, nobody knows.
+    A plan estimates its time at the configured pace of the slowest source; without a pace, nobody knows.
     """
     values = config(server, tmp_path)
     assert Project(values, plugins=PLUGINS, environ={}, clock=Stopped).plan("daily", **DAYS).seconds is None

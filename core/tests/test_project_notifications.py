@@ -84,7 +84,7 @@ def test_a_run_that_could_not_start_is_sent_with_its_reason_once(server: Server,
 
 def test_a_message_has_the_command_that_lists_restatements(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
-    With the day of the run: whoever reads the message a week later sees the same.
+    The command in a message has the day of the run: whoever reads the message a week later sees the same.
     """
     inbox = Inbox()
     values = config(server, tmp_path)
@@ -178,7 +178,8 @@ def test_a_receiver_that_is_not_reached_names_its_own_key(
     server: Server, tmp_path: Path, url: str, reason: str
 ) -> None:
     """
-    Not base_url and allow_http, which are keys of a source.
+    The message of a receiver that is not reached names its own key, not base_url and allow_http, which are keys of a
+    source.
     """
     values = config(server, tmp_path)
     values["pipeline"]["daily"]["notify"] = [{"url": url, "on": ["always"]}]

@@ -146,7 +146,7 @@ def test_a_reading_is_no_array(project: Project) -> None:
 
 def test_a_layout_prints_its_columns(project: Project) -> None:
     """
-    In a notebook, it is the answer to what a stream has.
+    A layout prints its columns: in a notebook, that is the answer to what a stream has.
     """
     assert repr(project.read("shop", "sales").layout).startswith("Layout(shop.sales: shop_id text, day date, ")
 

@@ -147,7 +147,7 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(
     project: Project, shop: Shop, server: Server, tmp_path: Path
 ) -> None:
     """
-    For a week: afterwards it is known, though each run reports it.
+    A member without a column is a problem for a week: afterwards it is known, though each run reports it.
     """
 
     def grown(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -367,7 +367,7 @@ def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: 
 
 def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     """
-    With stream, partition, path, reason and the record.
+    Rejected records are values with stream, partition, path, reason and the record.
     """
     shop.change = lambda shop, day, answer: {
         "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
@@ -440,7 +440,7 @@ def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> 
 
 def test_totals_are_sums_by_account_and_period(project: Project) -> None:
     """
-    From the ledger, exact, per month or day.
+    Totals are from the ledger, exact, per month or day.
     """
     project.run("daily", **DAYS)
 
@@ -605,7 +605,7 @@ def test_a_text_in_place_of_a_list_is_refused(
     server: Server, tmp_path: Path, method: str, key: str, more: dict[str, Any]
 ) -> None:
     """
-    With the name of the argument: each letter of the text would be a name.
+    A text in place of a list is refused with the name of the argument: each letter of the text would be a name.
     """
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
     project.run("daily", **DAYS)
@@ -711,7 +711,7 @@ def test_any_target_has_the_defaults(server: Server, tmp_path: Path, target: Any
 
 def test_a_ledger_that_records_failures_one_by_one_has_each_once(server: Server, tmp_path: Path) -> None:
     """
-    Also where one of them cannot be recorded: the others are not recorded again.
+    A ledger that records failures one by one has each once, also where one of them cannot be recorded.
     """
     own, recorded, refused = SqliteLedger(tmp_path / "ledger.sqlite"), list[Partition](), list[Partition]()
 

@@ -33,7 +33,7 @@ PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01"
 )
 def test_a_url_is_a_kind_of_request(url: str, expected: str) -> None:
     """
-    Without the query, with names for the partition's values and other ids, and masked.
+    The URL of an event is without the query, with names for the partition's values and other ids, and masked.
     """
     secret = Secret("sesame-open")
     assert url_template(Call(request=Request(url=url), envelope=None, partitions=(PARTITION,))) == expected
@@ -42,7 +42,7 @@ def test_a_url_is_a_kind_of_request(url: str, expected: str) -> None:
 
 def test_each_attempt_ends_once() -> None:
     """
-    With its response or without one, and its time; before the pause that follows.
+    Each attempt ends once, with its response or without one, and its time, before the pause that follows.
     """
     clock = FakeClock()
     operation = RecordingOperation(Request(url="http://localhost/"), lambda response: (Accept(), Answer()))

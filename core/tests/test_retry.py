@@ -404,7 +404,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
 @pytest.mark.parametrize("verdict", [REFUSED, SKEWED, DOWN, BUSY], ids=["renew", "clock", "wait", "throttled"])
 def test_no_attempt_follows_a_stop(verdict: Retry):
     """
-    Neither a login nor a request with another signature is sent.
+    After a stop neither a login nor a request with another signature is sent.
     """
     clock, exchange = FakeClock(), Provider([GOOD] * 2, current=TOKEN)
 
@@ -431,7 +431,8 @@ def test_a_run_has_a_budget_of_retries():
 
 def test_every_retry_is_reported():
     """
-    With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
+    Every retry is reported with the error of the attempt that failed and the pause that follows; the attempt that ended
+    well is none.
     """
     exchange = Provider([TransportError("reset"), GOOD])
 
@@ -463,7 +464,8 @@ def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: floa
 )
 def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_fraction: float, failures: int):
     """
-    At least what the provider states, unless that is more than the user allows; a second of jitter at most on top.
+    A pause is at least what the provider states, unless that is more than the user allows, with a second of jitter at
+    most on top.
     """
     policy = RetryPolicy(throttle_wait_s=100.0)
 
@@ -516,7 +518,7 @@ def test_no_header_is_too_odd(text: str):
 )
 def test_a_stated_wait_has_several_forms(name: str, text: str):
     """
-    In any of the headers; the time to come back is in the message, with the provider's words.
+    A wait may be stated in any of the headers; the time to come back is in the message, with the provider's words.
     """
     throttled = a_response(status=429, headers=((name, text),), received_at=NOW)
     exchange, clock = Provider([throttled] * 2), FakeClock()

@@ -86,7 +86,7 @@ def test_the_first_exit_code_that_applies_is_returned(
     interrupted: bool, refused: bool, errors: bool, deadline: bool, code: int
 ) -> None:
     """
-    In the order 130, 3, 1, 4, 5.
+    The first exit code that applies is returned, in the order 130, 3, 1, 4, 5.
     """
     report = a_report(rejected=1)
     report.stopped, report.deadline = interrupted, deadline

@@ -56,7 +56,7 @@ def send(app: SandboxBase, line: str, body: bytes = b"", **headers: str) -> tupl
 
 def test_a_sandbox_names_its_own_address_in_its_settings() -> None:
     """
-    For a login host of its own, which the sandbox imitates too.
+    The settings of a sandbox may have its address for a login host, which the sandbox imitates too.
     """
     sandbox = Sandbox(connector="acme", summary="", make=Shop, settings={"login_url": "{base_url}/id", "ids": ["1"]})
 
@@ -112,7 +112,7 @@ def test_a_route_of_another_form_is_refused_with_its_class(route: str) -> None:
 
 def test_an_error_has_the_provider_s_envelope_and_its_headers(shop: Shop) -> None:
     """
-    From the check of credentials, and from the reading of a body.
+    An error from the check of credentials, and one from the reading of a body, has the provider's envelope and headers.
     """
     answer = shop(SandboxRequest(method="GET", target="/shops/1/sales/2", headers={"x-key": "wrong"}, body=b""))
 
@@ -145,7 +145,7 @@ def test_planned_failures_strike_the_requests_that_match(
 
 def test_requests_are_kept(shop: Shop) -> None:
     """
-    In order, the refused ones too; a pattern chooses among them.
+    Requests are kept in order, the refused ones too; a pattern chooses among them.
     """
     send(shop, "GET /shops/1/sales/2")
     send(shop, "GET /shops/1/sales/3", x_key="wrong")
@@ -167,7 +167,7 @@ def test_a_day_counts_its_restatements(shop: Shop) -> None:
 
 def test_a_token_ends_with_its_time_its_last_use_or_when_it_is_revoked() -> None:
     """
-    At the end of its lifetime exactly; an unknown token is never valid.
+    A token ends exactly with its lifetime, with its last use or when it is revoked; an unknown token is never valid.
     """
     now = [0.0]
     shop = Shop("http://127.0.0.1:9", TODAY, clock=lambda: now[0])

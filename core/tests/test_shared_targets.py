@@ -105,8 +105,8 @@ def test_an_error_of_the_target_is_raised_in_the_worker(shared: SharedTargets) -
 
 def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
     """
-    From the moment in which another worker opens the source for the same part, no request of the former one reaches
-    the target, also one that waits already. Workers of other parts go on.
+    From the moment in which another worker opens the source for a part, no request of the former one reaches the
+    target, also one that waits already. Workers of other parts go on.
     """
     lost: list[str] = []
     former, other = channel(shared, lost=lost), channel(shared, part=2)

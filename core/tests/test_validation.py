@@ -254,7 +254,7 @@ MISTAKEN = [
 @pytest.mark.parametrize("stream", SOUND)
 def test_a_sound_stream_is_offered(stream: Stream) -> None:
     """
-    With whatever it leaves to penstock, or to the configuration.
+    A sound stream is offered, whatever it leaves to penstock or to the configuration.
     """
     registry = loaded([Acme(stream)])
 
@@ -359,7 +359,7 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
 )
 def test_a_mistake_in_an_action_breaks_its_plugin(changed: dict[str, Any], output: str) -> None:
     """
-    With the action and the field; nothing can be sent.
+    A mistake in an action is reported with the action and the field; nothing can be sent.
     """
     registry = loaded([Acme(actions=[Action(**{**ACTION, **changed})])])
 
@@ -392,7 +392,8 @@ def test_a_mistake_of_another_plugin_affects_nothing_else() -> None:
 @pytest.mark.parametrize("words", ["streams acme", "plan acme", "run acme --to -", "check acme", "connectors"])
 def test_every_verb_reports_a_wrong_declaration(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Before the first request. ``connectors`` lists it, whoever needs the connector ends with 2.
+    A wrong declaration is reported before the first request. ``connectors`` lists it, whoever needs the connector ends
+    with 2.
     """
     code = main(words.split(), plugins=[Acme(clicks(day=None))], environ={})
 

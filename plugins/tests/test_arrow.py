@@ -288,7 +288,7 @@ def test_a_partition_that_does_not_add_up_raises(project: Project, shop: Shop) -
 
 def test_a_record_that_cannot_be_decoded_raises(project: Project, shop: Shop) -> None:
     """
-    After the last batch, unless the caller allows it.
+    A record that cannot be decoded raises after the last batch, unless the caller allows it.
     """
     shop.change = lambda day, answer: {**answer, "sales": [{"id": None, "price": 1}, answer["sales"][1]]}
     records = project.read("shop", "sales", since=LAST, until=LAST)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 )
 def test_a_missing_library_is_named_as_pip_installs_it(target: str, module: str, command: str) -> None:
     """
-    Not the extra alone: penstock may be from a checkout, and its name in no index.
+    A missing library is named, and not the extra alone: penstock may be from a checkout, and its name in no index.
     """
     program = f"""
 import sys

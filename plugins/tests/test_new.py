@@ -238,8 +238,8 @@ QUICK = (
 )
 def test_a_new_connector_reads_its_sandbox_at_once(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    For each kind of login and of paging, for JSON and CSV, listings, reports, reports on demand, and streams with a
-    parent: with the rows that its sandbox states.
+    A new connector reads the rows that its sandbox states, for each kind of login and of paging, for JSON and CSV,
+    listings, reports, reports on demand, and streams with a parent.
     """
     if name in ("oauth1_pages", "private_key"):
         pytest.importorskip("oauthlib", reason="needs the dependency group signatures")
@@ -530,7 +530,7 @@ def test_a_mistake_is_stated_in_a_line(
     arguments: str, message: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    With exit code 2; nothing is written.
+    A mistake is a line and exit code 2; nothing is written.
     """
     (place / "page.html").write_text("<html></html>")
     (place / "empty.json").write_text('{"items": []}')
@@ -624,7 +624,8 @@ def test_members_of_a_node_are_columns() -> None:
 @pytest.mark.timeout(900)
 def test_pip_installs_it_and_its_tests_pass(place: Path) -> None:
     """
-    In an environment of its own: installed as an author would, then ``penstock demo``, then ``pytest``.
+    A new connector is installed in an environment of its own as an author would, then ``penstock demo`` and ``pytest``
+    pass.
     """
     written("oauth_page", place)
     root = Path(__file__).parents[2]
@@ -661,7 +662,8 @@ def test_a_stream_is_named_after_its_records(sample: str, stream: str, place: Pa
 
 def test_a_query_of_graphql_selects_the_members_of_the_sample(place: Path) -> None:
     """
-    With the variables of days, account and cursor; their types are to be reviewed.
+    A query of GraphQL selects the members of the sample and has the variables of days, account and cursor; their types
+    are to be reviewed.
     """
     written("graphql", place)
     source = (place / "connector_graphql/src/connector_graphql/source.py").read_text()

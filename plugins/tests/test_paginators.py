@@ -336,7 +336,8 @@ def test_a_page_that_is_too_large_is_requested_smaller(
     style: Style, total: int | None, most: dict[int, int], tmp_path: Path
 ) -> None:
     """
-    From the first page or in the middle of a listing: half the size, again and again. No record is lost or repeated.
+    A page that is too large, the first or one in the middle of a listing, is requested at half the size, again and
+    again. No record is lost or repeated.
     """
     envelope = Envelope(items="rows", total="total")
     shop = Shop(style, tmp_path, 11, envelope=envelope, options={"size": 4, "too_large": (413,)})

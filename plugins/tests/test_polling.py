@@ -14,7 +14,7 @@ SUBMITTED = Request(method="POST", url="https://api.example/v1/reports", params=
 
 def test_the_id_is_where_the_provider_writes_it() -> None:
     """
-    In a member, or in the Location header, whose link is then polled.
+    The id of a report is in a member, or in the Location header, whose link is then polled.
     """
     assert Polled(id_at="report.id").handle(a_response({"report": {"id": 17}})) == "17"
     assert (
@@ -91,7 +91,7 @@ def test_a_submission_without_an_id_is_an_error(answer: Any, options: dict[str, 
 )
 def test_the_state_is_read_by_its_words(options: dict[str, Any], answer: Any, state: Any) -> None:
     """
-    Without case; an unknown word is still in progress, and is logged.
+    The words of a state are compared without case; an unknown word is still in progress, and is logged.
     """
     assert Polled(**options).state(a_response(answer), 1.0) == state
 

@@ -247,7 +247,8 @@ def test_a_trigger_that_alters_rows_fails_the_partition(dsn: str, when: str, doe
 
 def test_a_trigger_of_a_partition_of_the_table_alters_rows(dsn: str):
     """
-    At any depth: the user's table is divided by days, and those by accounts.
+    A trigger alters rows of a partition of the table at any depth: the user's table is divided by days, and those by
+    accounts.
     """
     delivered(dsn, [click(1)])
     query(dsn, "alter table acme.clicks rename to old")

@@ -155,7 +155,7 @@ def test_a_long_history_is_adopted_some_days_at_a_time(dsn: str, monkeypatch: py
 
 def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):
     """
-    After a dump without comments, and under another name: its readings count as before.
+    A table that was moved by a dump without comments, and has another name, is adopted: its readings count as before.
     """
     delivered(dsn, [click(1)])
     with contextmanager(restored)(dsn, "--no-comments") as other:

@@ -215,7 +215,8 @@ def test_tables_have_the_types_keys_and_comments_of_the_declaration(dsn: str):
 
 def test_a_database_has_one_address_however_it_is_named():
     """
-    Without user, password and options, so that the target is shown once; another schema of the ledger is another one.
+    The address of a database is without user, password and options, so that the target is shown once; another schema of
+    the ledger is another one.
     """
     names = (
         "postgresql://me:secret@db.example/shop?sslmode=require",

@@ -158,7 +158,8 @@ def test_sources_of_a_fresh_run_do_not_race(dsn: str):
 @pytest.mark.parametrize(("nul", "mark"), [("strip", ""), ("replace", "\ufffd")])
 def test_a_nul_can_be_stripped_or_replaced(dsn: str, nul: Any, mark: str, memory_bytes: int):
     """
-    In a text, in a nested value and in an unknown member; a record with one in its key is still rejected.
+    A NUL can be stripped or replaced in a text, in a nested value and in an unknown member; a record with one in its
+    key is still rejected.
     """
     rows = [
         click(1, url="a\0b\0", offer={"x": "\0\0y", "z": "\\u0000"}, _extra={"\0n": 1}),

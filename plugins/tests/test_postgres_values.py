@@ -307,7 +307,7 @@ def test_a_key_that_comes_twice_is_kept_once(dsn: str):
 
 def test_a_key_that_comes_twice_leaves_the_sums_of_each_currency(dsn: str):
     """
-    Without the amounts of the rows that count as repeated.
+    The sums of each currency are without the amounts of the rows that count as repeated.
     """
     columns = (evolve(column, unit_of="url") if column.name == "price" else column for column in CLICKS.columns)
     rows = [click(1, url="EUR"), click(2, url="USD"), click(1, url="EUR", price=Decimal(5))]

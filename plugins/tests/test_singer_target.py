@@ -314,7 +314,8 @@ def test_a_target_that_outlives_its_run_is_waited_for(
 
 def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse, words: tuple[str, ...]) -> None:
     """
-    At least once: the target has the rows, the ledger does not; the next run sends them again, and loses none.
+    After a kill between target and ledger, the target has the rows and the ledger does not; the next run sends them
+    again, and loses none.
     """
     process = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.loaded"})
     process.communicate(timeout=60)
