@@ -53,9 +53,9 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SUBMISSION = Request(method="POST", url="https://api.example.com/reports")
 
 
-def reports_with(poller: Any, submitted_at: datetime) -> ReportsOnDemand:
+def reports_with(poller: Any, submitted_at: datetime, *, first_s: float = 2.0) -> ReportsOnDemand:
     """A report under way, to be adopted; nothing is requested."""
-    stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
+    stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=first_s)
     pending = PendingReport(
         source="s",
         stream="clicks",
@@ -163,3 +163,15 @@ def test_a_poll_that_is_answered_with_202_waits() -> None:
     with pytest.raises(StopIteration) as finished:
         steps.send(Outcome(call=again, response=a_response({"data": []}), verdict=Accept()))
     assert finished.value.value[1] == Ready()
+
+
+def test_a_first_poll_that_is_made_at_once_is_followed_by_pauses() -> None:
+    """
+    A stream whose first poll needs no pause does not poll without end: its second poll comes after a pause.
+    """
+    steps = reports_with(NeverReady(), NOW, first_s=0).wait_until_ready(SUBMISSION)
+
+    (poll,) = next(steps)  # type: ignore[misc]
+    pause = steps.send(Outcome(call=poll, response=a_response(b"{}"), verdict=Accept()))
+    assert isinstance(pause, Pause)
+    assert pause.seconds > 0

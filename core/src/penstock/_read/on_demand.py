@@ -42,6 +42,9 @@ UNKNOWN = (404, 410)
 MAX_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
 
 
+PAUSE_S = 0.1  # between the first two polls, where the first one was to be made at once
+
+
 class ReportExpiredError(InconsistentReadError):
     """
     A report expired while its pages were read. The next read requests its state again, which gives fresh links, or
@@ -327,7 +330,7 @@ class ReportsOnDemand:
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
-        pause_s, noted, broken = times.first_s, "", 0
+        pause_s, noted, broken = times.first_s or PAUSE_S, "", 0
         began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
             outcome = with_response((yield (self._poll_call(submission, report),)))

@@ -92,10 +92,11 @@ def _problems_in_times(stream: Stream) -> Iterator[str]:
             yield f"{name} is {value.total_seconds():g} s; write a time of 0 or more, such as timedelta(minutes=5)"
         elif value and stream.kind in ("report", "snapshot"):
             yield f"{name} without changes: a {stream.kind} does not use it; leave it out, or write kind='changes'"
-    for name in ("poll_first_s", "poll_max_s", "poll_deadline_s"):
+    for name, least in (("poll_first_s", "of 0 or more"), ("poll_max_s", "above 0"), ("poll_deadline_s", "above 0")):
         seconds: Any = getattr(stream, name)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
-            yield f"{name} is {seconds!r}; write a number of seconds above 0"
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or seconds < 0 or (seconds == 0 and name != "poll_first_s"):
+            yield f"{name} is {seconds!r}; write a number of seconds {least}"
 
 
 def _can_close(open_for: OpenFor) -> bool:
