@@ -40,37 +40,22 @@ def completion(session: Session, shell: str | None) -> None:
     print(f"# {_INSTALL[shell]}\n{source}")
 
 
-def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Sources of the configuration."""
-    return _items(ctx, incomplete, lambda setup: setup.config.sources)
+def _names_from(
+    names: "Callable[[Setup], Iterable[str]]",
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """The completion of names that no other word on the line decides."""
+    return lambda ctx, param, incomplete: _items(ctx, incomplete, names)
 
 
-def pipelines_and_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Pipelines and sources, for ``run``, ``plan``, ``status`` and others."""
-    return _items(ctx, incomplete, lambda setup: [*setup.config.pipelines, *setup.config.sources])
-
-
-def pipelines_sources_and_sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Every section of the configuration, for ``check``."""
-    return _items(
-        ctx,
-        incomplete,
-        lambda setup: [*setup.config.pipelines, *setup.config.sources, *setup.config.sinks],
-    )
-
-
-def connectors(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Installed connectors."""
-    return _items(ctx, incomplete, lambda setup: setup.registry.connectors())
-
-
-def sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Sinks of the configuration, and the schemes of ``--to``."""
-    return _items(
-        ctx,
-        incomplete,
-        lambda setup: [*setup.config.sinks, *(f"{kind.scheme}:" for kind in setup.registry.sinks().values())],
-    )
+sources = _names_from(lambda setup: setup.config.sources)
+pipelines_and_sources = _names_from(lambda setup: [*setup.config.pipelines, *setup.config.sources])
+pipelines_sources_and_sinks = _names_from(
+    lambda setup: [*setup.config.pipelines, *setup.config.sources, *setup.config.sinks]
+)
+connectors = _names_from(lambda setup: setup.registry.connectors())
+sinks = _names_from(  # and the schemes of --to
+    lambda setup: [*setup.config.sinks, *(f"{kind.scheme}:" for kind in setup.registry.sinks().values())]
+)
 
 
 def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -3,6 +3,7 @@ The sinks of files: ``jsonl:DIR``, ``csv:DIR``, ``parquet:DIR``, and ``-``, stan
 its sink is opened.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any,
     return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
 
 
+def _kind_of_files(name: str, summary: str, settings: type, open_sink: Callable[[Any], Sink]) -> SinkKind:
+    """A kind of files, each of a partition; the text of ``--to`` is the path."""
+    return SinkKind(
+        name=name,
+        summary=summary,
+        promise=_PROMISE,
+        scheme=name,
+        settings=settings,
+        parse=lambda text: settings(path=path_of(text)),
+        open=open_sink,
+        workers="machines",
+    )
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class JsonlSettings(RetentionSettings):
     path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
@@ -48,16 +63,7 @@ def _jsonl(settings: JsonlSettings) -> Sink:
     return _sink(settings, JsonLines(), gzip=settings.gzip)
 
 
-JSONL = SinkKind(
-    name="jsonl",
-    summary="files of JSON lines, one per partition",
-    promise=_PROMISE,
-    scheme="jsonl",
-    settings=JsonlSettings,
-    parse=lambda text: JsonlSettings(path=path_of(text)),
-    open=_jsonl,
-    workers="machines",
-)
+JSONL = _kind_of_files("jsonl", "files of JSON lines, one per partition", JsonlSettings, _jsonl)
 
 
 def _one_character(settings: object, attribute: "Attribute[str]", value: str) -> None:
@@ -86,16 +92,7 @@ def _csv(settings: CsvSettings) -> Sink:
     return _sink(settings, codec, gzip=settings.gzip)
 
 
-CSV = SinkKind(
-    name="csv",
-    summary="CSV files, one per partition",
-    promise=_PROMISE,
-    scheme="csv",
-    settings=CsvSettings,
-    parse=lambda text: CsvSettings(path=path_of(text)),
-    open=_csv,
-    workers="machines",
-)
+CSV = _kind_of_files("csv", "CSV files, one per partition", CsvSettings, _csv)
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -111,16 +108,7 @@ def _parquet(settings: ParquetSettings) -> Sink:
     return _sink(settings, Parquet(settings.decimal_scale), gzip=False)
 
 
-PARQUET = SinkKind(
-    name="parquet",
-    summary="Parquet files, one per partition (extra: arrow)",
-    promise=_PROMISE,
-    scheme="parquet",
-    settings=ParquetSettings,
-    parse=lambda text: ParquetSettings(path=path_of(text)),
-    open=_parquet,
-    workers="machines",
-)
+PARQUET = _kind_of_files("parquet", "Parquet files, one per partition (extra: arrow)", ParquetSettings, _parquet)
 
 
 @frozen(kw_only=True, eq=False, repr=False)
