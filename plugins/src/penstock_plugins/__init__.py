@@ -96,7 +96,7 @@ def _arrow(**options: int) -> "Encoder":
     from penstock_plugins.extras import installed
 
     with installed("arrow"):
-        from penstock_plugins.arrow.stream import ArrowStream
+        from penstock_plugins.arrow.columns import ArrowStream
     return ArrowStream(**options)
 
 

@@ -67,12 +67,9 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     attributes = keys_of(connector.settings)
     properties = {}
     for attribute in attributes:
-        schema = {**_type_schema(hints[attribute.name]), "description": info_of(attribute).help}
-        if isinstance(attribute.default, (str, int, float, bool)):
-            schema["default"] = attribute.default
-        if bare_type(hints[attribute.name]) is Secret:
-            schema["writeOnly"] = True
-        properties[attribute.name] = schema
+        hint = hints[attribute.name]
+        marks = {"writeOnly": True} if bare_type(hint) is Secret else {}
+        properties[attribute.name] = _described(attribute, _type_schema(hint) | marks)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": connector.summary,
@@ -152,6 +149,11 @@ def _key_schema(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
     schema = _type_schema(hint)
     if not is_table(hint):
         schema = {"anyOf": [schema, {"$ref": "#/definitions/reference"}]}
+    return _described(attribute, schema)
+
+
+def _described(attribute: "attrs.Attribute[Any]", schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a key, with its default and its help."""
     if isinstance(attribute.default, (str, int, float, bool)):
         schema["default"] = attribute.default
     return {**schema, "description": info_of(attribute).help}

@@ -92,9 +92,6 @@ def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> lis
             changes,
             key=lambda change: (change.stream, *change.account.values(), change.day or date.min, change.changed_at),
         )
-    return [by_partition[partition] for partition in sorted(by_partition) if _has_net_change(by_partition[partition])]
-
-
-def _has_net_change(change: Change) -> bool:
-    """Whether a change is shown: one reading without other rows or sums changed values; several may cancel out."""
-    return change.moved or len(change.runs) == 1
+    in_order = (by_partition[partition] for partition in sorted(by_partition))
+    # One reading without other rows or sums changed values; several may cancel out.
+    return [change for change in in_order if change.moved or len(change.runs) == 1]

@@ -14,7 +14,7 @@ json          string: JSON text
 Values are converted by pyarrow, a column at a time, and never rounded: a value that its type cannot hold raises.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 from attrs import define, field, frozen
-from penstock import MOST_REJECTED, Column, ColumnType, Layout, SinkError
+from penstock import MOST_REJECTED, Batch, Column, ColumnType, Layout, SinkError
 
 from penstock_plugins.sink_support.text_columns import json_texts
 from penstock_plugins.sink_support.unfit import Unfit
@@ -209,3 +209,40 @@ class Fitting:
                 f"{self.target} cannot hold more than {MOST_REJECTED} records of {layout.stream} in one partition, the "
                 f"first because {first.path}: {first.reason}. Nothing was replaced."
             )
+
+
+# --- the stream of a reading ------------------------------------------------------------------------------------------
+
+
+@frozen
+class ArrowStream:
+    """
+    Makes a ``pyarrow.RecordBatchReader`` of batches, one record batch each, which are read as the reader is consumed.
+
+    ``decimal_scale``: the digits after the point of decimal columns that declare none.
+    """
+
+    decimal_scale: int = SCALE
+
+    def __call__(self, layout: Layout, batches: Generator[Batch, None, None]) -> Any:
+        columns = Columns.of(layout, self.decimal_scale)
+        return pa.RecordBatchReader.from_batches(columns.schema, _converted(columns, batches))
+
+
+def _converted(columns: Columns, batches: Generator[Batch, None, None]) -> Iterator[Any]:
+    for batch in batches:
+        if batch.rows:
+            try:
+                converted = columns.batch(batch.rows)
+            except ColumnMisfitError as error:
+                batches.throw(_explained(columns, error))
+            else:
+                yield converted
+
+
+def _explained(columns: Columns, error: ColumnMisfitError) -> SinkError:
+    first = next(iter(error.misfits.values()))
+    remedy = "Read the records with rows() or dicts(), which hold every value."
+    if pa.types.is_decimal(columns.schema.field(first.column).type):
+        remedy = 'Read them by encode("arrow", decimal_scale=...), or declare decimal_scale at the column.'
+    return SinkError(f"{columns.layout.source}.{columns.layout.stream}: {first}, and values are not rounded. {remedy}")

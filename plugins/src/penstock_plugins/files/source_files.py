@@ -47,15 +47,15 @@ def _account_directory(place: str) -> str:
     return "/".join(place.split("/")[:3])
 
 
-def _columns_below(directory: str) -> list[str] | None:
+def _columns_below(directory: str) -> tuple[str, ...] | None:
     """The columns of the directories between this one and the first file found below it; None: no file is found."""
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("data."):
-                return []
+                return ()
             pair = pair_from(entry.name)
             if pair is not None and (columns := _columns_below(entry.path)) is not None:
-                return [pair[0], *columns]
+                return (pair[0], *columns)
     return None
 
 
@@ -123,8 +123,7 @@ class SourceFiles:
 
     def columns_of_places(self, stream: str) -> tuple[str, ...] | None:
         """The columns by which the files of a stream are placed, from the first one found; None: it has no file."""
-        names = _columns_below(str(self.directory_of(stream)))
-        return None if names is None else tuple(names)
+        return _columns_below(str(self.directory_of(stream)))
 
     def claim(self, stream: str) -> None:
         """

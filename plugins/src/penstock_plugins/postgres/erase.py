@@ -35,7 +35,9 @@ class _TableErasure:
         self._table = table
         self._erasure = erasure
         self._stream = f"{source}.{erasure.layout.stream}"
-        columns = self._columns_of_the_table()
+        attributes = "select attname::text, attnotnull from pg_attribute"
+        existing = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
+        columns: dict[str, bool] = dict(database.run(f"{attributes} where {existing}", (table.oid,)).fetchall())
         self._nulled = [name for name in erasure.columns if short(name) in columns]
         self._nested = [name for name in erasure.nested if short(name) in columns]
         self._required = [name for name in self._nulled if columns[short(name)]]
@@ -51,12 +53,6 @@ class _TableErasure:
         if look_up(self._database, [self._table])[0].altering:
             self._check_triggers()
         return rows
-
-    def _columns_of_the_table(self) -> dict[str, bool]:
-        """The columns of the table, and whether each must not be null."""
-        attributes = "select attname::text, attnotnull from pg_attribute"
-        existing = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
-        return dict(self._database.run(f"{attributes} where {existing}", (self._table.oid,)).fetchall())
 
     def _check_nullable(self) -> None:
         if not self._required:

@@ -115,12 +115,8 @@ def with_imports(text: str, modules: dict[str, str] | None = None) -> str:
 
 
 def _import(module: str, names: set[str]) -> str:
-    ordered = sorted(names, key=_import_order)
+    ordered = sorted(names, key=lambda name: (0 if name.isupper() else 1 if name[0].isupper() else 2, name))
     line = f"from {module} import {', '.join(ordered)}"
     return (
         line if len(line) < WIDTH else f"from {module} import (\n" + "".join(f"    {name},\n" for name in ordered) + ")"
     )
-
-
-def _import_order(name: str) -> tuple[int, str]:
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock._plugins.validation.declared import kind_of
-from penstock.connector import Stream
 from penstock.errors import PluginError
 from penstock.protocols import Named, SinglePage
 
@@ -21,11 +20,6 @@ COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, requ
     "paginator": ("paginator", _PAGES),
     "poller": ("poller", _REPORTS),
 }
-
-
-def problems_in_components(stream: Stream, component: Lookup) -> Iterator[str]:
-    for name in COMPONENTS:
-        yield from problems_in_component(name, getattr(stream, name), component)
 
 
 def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[str]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from penstock._plugins.validation.columns import columns_by_name, problems_in_columns, problems_in_record
-from penstock._plugins.validation.components import Lookup, problems_in_components
+from penstock._plugins.validation.components import COMPONENTS, Lookup, problems_in_component
 from penstock._plugins.validation.declared import named_twice, no_functions, problems_in_name, unknown_settings
 from penstock._plugins.validation.related import KINDS, problems_in_named_streams
 from penstock._plugins.validation.templates import problems_in_templates
@@ -44,7 +44,7 @@ def problems_in_streams(
                 problems_in_columns(stream, columns),
                 problems_in_division(stream, columns, component),
                 problems_in_named_streams(stream, others, columns_of_all),
-                problems_in_components(stream, component),
+                *(problems_in_component(name, getattr(stream, name), component) for name in COMPONENTS),
                 unknown_settings(settings, "required_settings", stream.required_settings),
                 problems_in_templates(stream, settings),
             ]
