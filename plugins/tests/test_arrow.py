@@ -325,5 +325,5 @@ def test_without_pyarrow_the_error_names_the_extra(project: Project, monkeypatch
     for name in [name for name in sys.modules if name.startswith("penstock_plugins.arrow")]:
         monkeypatch.delitem(sys.modules, name)
 
-    with pytest.raises(UsageError, match=r"pip install 'penstock-plugins\[arrow\]'"):
+    with pytest.raises(UsageError, match=r"of the extra arrow of penstock-plugins\. Run: pip install"):
         project.read("shop", "sales", since=LAST, until=LAST).__arrow_c_stream__()
