@@ -102,11 +102,6 @@ class RunInfo:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
 
-def run_order(run: RunInfo) -> tuple[datetime, str]:
-    """Sorts runs by their start."""
-    return run.started_at, run.run_id
-
-
 @frozen(kw_only=True)
 class SourceStatus:
     """

@@ -250,7 +250,7 @@ def from_text(text: str, hint: Any) -> Any:
             if text.lstrip().startswith("["):
                 return toml(text)
             element = (get_args(hint) or (Any,))[0]
-            return [from_text(item, element) for item in split_list(text)]
+            return [from_text(item.strip(), element) for item in text.split(",") if item.strip()]
         if kind in (dict, Mapping):
             if not text.lstrip().startswith("{"):
                 raise ValueError
@@ -264,11 +264,6 @@ def from_text(text: str, hint: Any) -> Any:
 
 def _words(kind: Any, otherwise: str) -> str:
     return SIMPLE[kind].words if kind in SIMPLE else otherwise
-
-
-def split_list(text: str) -> list[str]:
-    """The elements of ``a, b``, without empty ones."""
-    return [element.strip() for element in text.split(",") if element.strip()]
 
 
 def toml(text: str, *default: Any) -> Any:

@@ -526,11 +526,12 @@ class Project:
     ) -> "RunsResult":
         """The last runs, newest first, at most ``limit`` of each source; ``run_id``: only the run of this id."""
         from penstock._project.history import runs_of
-        from penstock.results import RunsResult, run_order
+        from penstock.results import RunsResult
 
         query = self._query(name, to)
-        runs = tuple(query.each(partial(runs_of, limit=limit, run_id=run_id)))
-        return query.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
+        runs = query.each(partial(runs_of, limit=limit, run_id=run_id))
+        newest_first = sorted(runs, key=lambda run: (run.started_at, run.run_id), reverse=True)
+        return query.with_notices(RunsResult(runs=tuple(newest_first)))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
