@@ -149,15 +149,12 @@ class Dependencies:
             self._rows.get(planned.key, {}).pop(partition.day, None)
 
     def add_reading(self, planned: PlannedSlice, reading: ParentRead) -> None:
-        """Add the reading of a slice, if other streams are requested by its rows."""
-        if planned.stream.name in self._needed:
-            by_day = self._readings.setdefault(planned.key, {})
-            by_day.update({partition.day: reading for partition in planned.partitions})
+        """Add the reading of a slice whose rows other streams need."""
+        by_day = self._readings.setdefault(planned.key, {})
+        by_day.update({partition.day: reading for partition in planned.partitions})
 
     def parent_readings(self, planned: PlannedSlice) -> list[ParentRead]:
-        """The readings of the rows by which this slice is requested."""
-        if planned.stream.parent is None:
-            return []
+        """The readings of the rows by which a child's slice is requested."""
         by_day, days = self._readings.get(planned.parent_key, {}), planned.slice.days
         if days and self.source.stream(planned.parent_key[0]).kind != "snapshot":
             return [by_day[day] for day in days if day in by_day]

@@ -97,12 +97,12 @@ def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[da
 
 def first_served(source: ConfiguredSource, stream: Stream, now: datetime) -> date | None:
     """The first day that the provider still serves of a stream and of its parents; None: not stated."""
-    today, floors = now.astimezone(source.zone).date(), list[date]()
-    member: Stream | None = stream
-    while member is not None:
-        floors += [member.earliest(today)] if member.earliest is not None else []
-        member = parent_with_days(source, member)
-    return max(floors, default=None)
+    parent = parent_with_days(source, stream) if stream.parent is not None else None
+    first = first_served(source, parent, now) if parent is not None else None
+    if stream.earliest is None:
+        return first
+    own = stream.earliest(now.astimezone(source.zone).date())
+    return own if first is None else max(own, first)
 
 
 @frozen(eq=False, repr=False)

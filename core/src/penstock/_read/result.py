@@ -73,41 +73,41 @@ class ReadCounts:
     def result(self, on_demand: ReportsOnDemand | None, parents: Collection[ParentRead] = ()) -> ReadResult:
         """The result of the reading, after its last page. ``parents``: the readings by whose rows it was requested."""
         errors: dict[Partition, BrokenBodyError] = {}
-        imperfect = bool(self.undated) or any(parent.is_imperfect for parent in parents)
+        imperfect, stays_open = bool(self.undated), bool(self.undated or self.provisional)
+        tolerated_lag = self.clock_lag if self.clock_lag <= TOLERATED_SKEW else timedelta(0)
+        read_at = self._read_at(self.clock_lag - tolerated_lag)
+        for parent in parents:
+            read_at = min(read_at, parent.read_at)
+            imperfect, stays_open = imperfect or parent.is_imperfect, stays_open or parent.stays_open
         for partition, loaded in self.partitions.items():
             imperfect = imperfect or loaded.counts.is_imperfect
             if not loaded.counts.rows and (error := _replacement_error(self, partition)) is not None:
                 errors[partition] = error
         return ReadResult(
             planned=self.planned,
-            read_at=min([self._read_at(), *(parent.read_at for parent in parents)]),
-            tolerated_lag=self._tolerated_lag,
+            read_at=read_at,
+            tolerated_lag=tolerated_lag,
             on_demand=on_demand,
             partitions=self.partitions,
             is_imperfect=imperfect,
             truncated=self.truncated,
-            stays_open=bool(self.undated or self.provisional) or any(parent.stays_open for parent in parents),
+            stays_open=stays_open,
             undated=self.undated,
             absent=self.absent or frozenset(),
             unknown=sorted(self.unknown),
             replacement_errors=errors,
         )
 
-    def _read_at(self) -> datetime:
+    def _read_at(self, lag: timedelta) -> datetime:
         """
         See :class:`ReadResult`. A cache may be old, and a clock behind ours. A day of ``changes`` that was not over
         when the run was planned is requested up to then only: it is not whole where the run reads it after midnight.
         """
-        read_at = self.began_at - (self.clock_lag - self._tolerated_lag)
-        stream, slice_ = self.planned.stream, self.planned.slice
+        read_at, stream, slice_ = self.began_at - lag, self.planned.stream, self.planned.slice
         if stream.kind != "changes" or slice_.end is None:
             return read_at
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
         return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
-
-    @property
-    def _tolerated_lag(self) -> timedelta:
-        return self.clock_lag if self.clock_lag <= TOLERATED_SKEW else timedelta(0)
 
     def check(self, stream_reads: StreamReads, *, is_first_read: bool) -> None:
         """

@@ -83,9 +83,12 @@ class SliceReading:
         except BaseException:
             self.loader.abort()
             raise
-        result = self.counts.result(self.on_demand, self.dependencies.parent_readings(self.planned))
-        reading = ParentRead(result.read_at, result.stays_open, result.is_imperfect)
-        self.dependencies.add_reading(self.planned, reading)
+        has_parent = self.planned.stream.parent is not None
+        parents = self.dependencies.parent_readings(self.planned) if has_parent else ()
+        result = self.counts.result(self.on_demand, parents)
+        if self.components.needed:
+            reading = ParentRead(result.read_at, result.stays_open, result.is_imperfect)
+            self.dependencies.add_reading(self.planned, reading)
         return result
 
     # --- a slice, or its halves ---------------------------------------------------------------------------------------

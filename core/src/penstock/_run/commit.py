@@ -267,9 +267,9 @@ class Committer:
         The reason for a day that the provider does not serve any more, and did when the run was planned: the response
         may lack rows of it.
         """
-        planned, day = read.result.planned, read.partition.day
-        first = first_served(planned.source, planned.stream, self.context.clock.now()) if day is not None else None
-        if day is None or first is None or day >= first:
+        planned = read.result.planned
+        first = first_served(planned.source, planned.stream, self.context.clock.now())
+        if first is None or (day := read.partition.day) is None or day >= first:
             return None
         left = f"the provider serves {planned.stream.name} from {first} on since midnight"
         former = planned.entries.get(read.partition)
