@@ -6,7 +6,7 @@ code of the equivalent command.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import evolve, field, frozen
@@ -17,6 +17,12 @@ from penstock.model import Receipt
 
 NEWS = timedelta(hours=24)
 """How long a change to a delivered partition is shown as news."""
+
+CheckedKind = Literal["source", "target", "pipeline", "file"]
+ProblemKind = Literal[
+    "failed", "missing", "overdue", "rejected", "not read", "truncated", "left open", "parked", "restated", "new"
+]
+Standing = Literal["failed", "final", "open"]
 
 
 def as_dict(value: Any) -> Any:
@@ -42,10 +48,13 @@ class Result:
 
 @frozen(kw_only=True)
 class Checked:
-    """What was checked. ``message``: the result; ``exit_code`` 0: no fault was found."""
+    """
+    What was checked. ``kind``: ``source``, ``target``; with a fault also ``pipeline`` or ``file``. ``message``: the
+    result; ``exit_code`` 0: no fault was found.
+    """
 
     name: str
-    kind: str  # "source", "target", "pipeline" or "file"; the last two only with a fault
+    kind: CheckedKind
     message: str
     exit_code: int = 0
 
@@ -138,7 +147,7 @@ class Problem:
     source: str
     stream: str = ""
     account: Mapping[str, str] = field(factory=dict)
-    kind: str
+    kind: ProblemKind
     count: int
     first_day: date | None = None
     last_day: date | None = None
@@ -211,7 +220,7 @@ class PartitionStatus:
     stream: str
     account: Mapping[str, str]
     day: date | None
-    standing: str
+    standing: Standing
     run_id: str
     read_at: datetime | None
     open_until: datetime | None

@@ -16,14 +16,14 @@ from penstock._project.jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import ConfigError, PenstockError, UsageError
-from penstock.results import Checked, CheckResult
+from penstock.results import Checked, CheckedKind, CheckResult
 
 
 class _CheckAttempt(NamedTuple):
     """A source, target or pipeline to be checked. ``attempt`` returns the message of success."""
 
     name: str
-    kind: str
+    kind: CheckedKind
     attempt: Callable[[], str]
 
 

@@ -15,10 +15,10 @@ from penstock._project.target_query import SourceLedger, matches_account
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Pairs
 from penstock.names import counted
-from penstock.results import NEWS, AccountStatus, Change, Problem, SourceStatus, moved_in_words
+from penstock.results import NEWS, AccountStatus, Change, Problem, ProblemKind, SourceStatus, moved_in_words
 
 ACCOUNTS_AT_ONCE = 10  # whose rows with a problem are read
-OVERDUE = "overdue"
+OVERDUE: ProblemKind = "overdue"
 NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
 
 
@@ -42,10 +42,15 @@ def problems_of(
     flawed = _flawed_entries(source_ledger, filter(_is_flawed, status.streams))
     for account in status.streams:
         if account.configured is False:
-            unread = account.open + account.failed
-            if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW_FOR:
+            open_partitions = account.open + account.failed
+            if (
+                account.listed
+                and open_partitions
+                and account.last_read is not None
+                and account.last_read >= now - NEW_FOR
+            ):
                 reason = "the provider does not list the account any more, so that no run reads it"
-                problems.append(_problem(name, account, "left open", unread, reason))
+                problems.append(_problem(name, account, "left open", open_partitions, reason))
             continue
         if account.overdue:
             problems.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
@@ -117,7 +122,7 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
         )
 
 
-def _problem(source: str, account: AccountStatus, kind: str, count: int, reason: str) -> Problem:
+def _problem(source: str, account: AccountStatus, kind: ProblemKind, count: int, reason: str) -> Problem:
     """A problem of one account of one stream, in all of its days."""
     return Problem(
         source=source,
@@ -207,7 +212,7 @@ def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {stream: list(members) for stream, members in by_stream.items()}
 
 
-_COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
+_COUNTED: Mapping[ProblemKind, Callable[[LedgerEntry], int]] = {
     "failed": lambda entry: 1,
     "rejected": lambda entry: entry.rejected,
     "not read": lambda entry: entry.unread_values,
@@ -215,9 +220,9 @@ _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
 }
 
 
-def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[LedgerEntry]]:
+def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[ProblemKind, str], list[LedgerEntry]]:
     """The entries that have a problem, by kind and reason."""
-    by_reason: dict[tuple[str, str], list[LedgerEntry]] = {}
+    by_reason: dict[tuple[ProblemKind, str], list[LedgerEntry]] = {}
     for entry in entries:
         if entry.error is not None:
             by_reason.setdefault(("failed", entry.error), []).append(entry)

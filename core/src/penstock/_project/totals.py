@@ -9,7 +9,7 @@ from attrs import define, field, fields_dict
 
 from penstock._project.target_query import Days, SourceLedger
 from penstock.ledger_interface import DeliveredSums, LedgerEntry
-from penstock.results import PartitionStatus, Total
+from penstock.results import PartitionStatus, Standing, Total
 
 
 def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
@@ -74,7 +74,7 @@ def partitions_of(source_ledger: SourceLedger, days: Days) -> Iterator[Partition
 _OF_AN_ENTRY = fields_dict(PartitionStatus).keys() & fields_dict(LedgerEntry).keys() - {"source"}
 
 
-def _standing(entry: LedgerEntry) -> str:
+def _standing(entry: LedgerEntry) -> Standing:
     """The state that ``status`` counts: an entry is final with whatever settings it was read."""
     if entry.error is not None:
         return "failed"
