@@ -87,7 +87,7 @@ FIXED = (
         "MiB",
         "fetched and not yet written, of all partitions (or one body)",
     ),
-    ("_fetch.scheduler", "MAX_ACTIVE_READINGS", "", "partitions under way at once"),
+    ("_fetch.scheduler", "MAX_ACTIVE_TASKS", "", "partitions under way at once"),
     (
         "_run.runner",
         "OPEN_TARGETS",

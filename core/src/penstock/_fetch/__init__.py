@@ -1,7 +1,7 @@
 """
 HTTP: the scheduling of requests, and their signing, sending, retrying and judging.
 
-The modules, in the order in which a request passes them: ``call`` (the values between a reading and its client),
+The modules, in the order in which a request passes them: ``call`` (the values between a task and its client),
 ``scheduler`` (which call is made when, and the fetching threads), ``client`` (one source's client: it builds the chain
 of the following ones), ``read_operation`` (what is counted and reported of a read), ``retry`` (the loop of attempts),
 with ``retry_policy`` (the decision about the next one) and ``limits`` (deadline and retries of the run, rate of the

@@ -1,5 +1,5 @@
 """
-The values between a reading and the threads that fetch: a call and its outcome.
+The values between a task and the threads that fetch: a call and its outcome.
 """
 
 from collections.abc import Callable, Generator
@@ -58,7 +58,7 @@ JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 @frozen
 class Pause:
-    """Yielded by a reading: resume it after so many seconds."""
+    """Yielded by a task: resume it after so many seconds."""
 
     seconds: float
 
@@ -68,8 +68,8 @@ Step = tuple[Call, ...] | Pause
 _T = TypeVar("_T")
 Steps = Generator[Step, Outcome | None, _T]
 """
-A part of a reading: it yields calls to make, and is resumed with the outcome of the first call that it has none of. No
-calls (an empty tuple): it only waits for the next outcome. After a Pause it is resumed with None.
+The steps of a task, or some of them: it yields calls to make, and is resumed with the outcome of the first call that it
+has none of. No calls (an empty tuple): it only waits for the next outcome. After a Pause it is resumed with None.
 """
 
 

@@ -183,7 +183,7 @@ class SourceClient:
         try:
             self.parking.check()  # before it waits for its turn
             return self._retrying_for(call.account)(read)
-        except FAILURES as error:  # handed to the reading, which decides what becomes of it
+        except FAILURES as error:  # handed to the task, which decides what becomes of it
             if isinstance(error, ParkedError):
                 self.parking.park(error)
             return Outcome(call=call, response=read.response, error=error)

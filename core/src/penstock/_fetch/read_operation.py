@@ -87,7 +87,7 @@ class ReadOperation(Operation[Outcome]):
         raise error
 
     def retried(self, failed: FailedAttempt) -> None:
-        """The error of the last attempt is reported by its reading."""
+        """The error of the last attempt is reported by its task."""
         stream = self.call.stream.name if self.call.stream is not None else None
         self.log.count(self.call, retries=1)
         self.log.emit(failed.event(self.log.source, stream, self.request))

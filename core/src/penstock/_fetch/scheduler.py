@@ -1,13 +1,13 @@
 """
-The scheduler: threads that fetch, and one loop that resumes the readings with the outcomes.
+The scheduler: threads that fetch, and one loop that resumes the tasks with the outcomes.
 
-A *reading* (see :mod:`penstock._read.slice_reading`) is a generator. It yields calls, and is resumed with the outcome
-of each, in the order of the calls. The scheduler decides the order of the calls of all readings:
+The *steps* of a task are a generator (see :mod:`penstock._read.slice_reading`). It yields calls, and is resumed with
+the outcome of each, in the order of the calls. The scheduler decides the order of the calls of all tasks:
 
 * a source has as many fetching threads as it may have concurrent requests;
-* a free thread takes the next call of the reading that began first; where no reading has named its next call, it
+* a free thread takes the next call of the task that began first; where no task has named its next call, it
   begins another one, so that no thread is idle while a body is decoded;
-* buffered bodies are bounded, in number for each source and in bytes over all readings;
+* buffered bodies are bounded, in number for each source and in bytes over all tasks;
 * a pause (a report that is not ready) waits on a timer and occupies no thread.
 
 The cost of a response does not depend on the number of waiting tasks: tasks that can start are queued per client, and
@@ -37,8 +37,8 @@ READ_AHEAD_BYTES = 32 * 1024 * 1024
 # (back-pressure: where the writer is slower than the provider, the threads do not all compete for the processor).
 READ_AHEAD_FACTOR = 2
 
-# Maximum of unfinished readings. One that waits for a report counts, although it occupies no thread.
-MAX_ACTIVE_READINGS = 64
+# Maximum of active tasks. One that waits for a report counts, although it occupies no thread.
+MAX_ACTIVE_TASKS = 64
 
 # Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
@@ -55,7 +55,8 @@ LAST_RESPONSES_S = 3.0
 @define(eq=False, repr=False)
 class Task:
     """
-    A reading and its place in the scheduler. ``on_end`` is called once, with the error that ended it, if one did.
+    The reads of one slice and their place in the scheduler. ``on_end`` is called once, with the error that ended the
+    task, if one did.
 
     ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
     """
@@ -65,7 +66,7 @@ class Task:
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
     client_queue: "ClientQueue" = field(init=False)  # from when it is added
-    reading: Steps[None] | None = field(default=None, init=False)
+    steps: Steps[None] | None = field(default=None, init=False)
     slots: deque["Slot"] = field(init=False)  # from when it starts: a deque is large, and a run has many tasks
     unsubmitted: int = field(default=0, init=False)  # slots
     resumes_at: float | None = field(default=None, init=False)
@@ -119,7 +120,7 @@ class ClientQueue:
             task, slot = call
             try:
                 outcome = self._fetch(slot.call)
-            except BaseException as error:  # the reading raises it: a thread that ended would be waited for
+            except BaseException as error:  # the task raises it: a thread that ended would be waited for
                 outcome = Outcome(call=slot.call, error=error)
             self._done.put((task, slot, outcome))
 
@@ -192,7 +193,7 @@ class Scheduler:
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Add tasks; may be called from within a reading or an ``on_end``."""
+        """Add tasks; may be called from within the steps of a task or an ``on_end``."""
         for task in tasks:
             queued = self._client_queues.get(id(task.client))
             task.client_queue = queued if queued is not None else self._new_queue(task.client)
@@ -246,14 +247,14 @@ class Scheduler:
     # --- submitting -------------------------------------------------------------------------------------------------
 
     def _submit_all(self) -> None:
-        """Give calls to the free threads: those of running readings first, then of new ones."""
+        """Give calls to the free threads: those of active tasks first, then of new ones."""
         for task in self._active:
             if task.unsubmitted:
                 self._submit_calls(task)
         for client_queue in list(self._client_queues.values()):
             while (
                 client_queue.waiting
-                and len(self._active) < MAX_ACTIVE_READINGS
+                and len(self._active) < MAX_ACTIVE_TASKS
                 and client_queue.busy < client_queue.concurrency
                 and self.read_ahead.has_room(client_queue)
             ):
@@ -265,7 +266,7 @@ class Scheduler:
         for slot in task.slots:
             if slot.submitted:
                 continue
-            # The next body of the oldest reading is always allowed, to avoid a deadlock.
+            # The next body of the oldest task is always allowed, to avoid a deadlock.
             oldest = (task is self._active[0] and slot is task.slots[0]) or read_ahead.under_way == 0
             if client_queue.busy >= client_queue.concurrency or not (oldest or read_ahead.has_room(client_queue)):
                 return
@@ -316,7 +317,7 @@ class Scheduler:
             self._resumable.append(task)
 
     def _resume_next(self) -> None:
-        """Resume one reading with the outcome that is next in its order."""
+        """Resume one task with the outcome that is next in its order."""
         task = self._resumable.popleft()
         if task.active:  # else it ended meanwhile
             self._resume(task, self.read_ahead.take(task))
@@ -324,13 +325,13 @@ class Scheduler:
     def _start(self, task: Task) -> None:
         task.active, task.slots = True, deque()
         self._active.append(task)
-        task.reading = task.start()
+        task.steps = task.start()
         self._resume(task, None)
 
     def _resume(self, task: Task, outcome: Outcome | None) -> None:
-        assert task.reading is not None
+        assert task.steps is not None
         try:
-            step = task.reading.send(outcome)
+            step = task.steps.send(outcome)
         except StopIteration:
             self._end(task, None)
         except FAILURES as error:  # the task's own error; its ``on_end`` handles it
@@ -363,8 +364,8 @@ class Scheduler:
             error = StoppedError("interrupted; what was delivered so far is kept, the next run goes on from it")
         self._receive_submissions()
         for task in list(self._active):
-            if task.reading is not None:
-                task.reading.close()
+            if task.steps is not None:
+                task.steps.close()
             self._end(task, error)
         while self._blocked:
             self.release(next(iter(self._blocked)))
@@ -375,16 +376,16 @@ class Scheduler:
 
     def _receive_submissions(self) -> None:
         """
-        Resume the readings that wait for the response to a submission, as far as it comes within ``LAST_RESPONSES_S``:
-        the next run would submit a report again whose id was not recorded. What a reading requests next is not sent.
+        Resume the tasks that wait for the response to a submission, as far as it comes within ``LAST_RESPONSES_S``:
+        the next run would submit a report again whose id was not recorded. What a task requests next is not sent.
         """
         until = self.clock.monotonic() + LAST_RESPONSES_S
         while tasks := [task for task in self._active if _is_submitting(task)]:
             for task in tasks:
                 if task.can_resume:
-                    assert task.reading is not None
+                    assert task.steps is not None
                     with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
-                        task.reading.send(self.read_ahead.take(task))
+                        task.steps.send(self.read_ahead.take(task))
             if any(map(_is_submitting, tasks)) and not self._receive_one(max(0.0, until - self.clock.monotonic())):
                 return
 

@@ -18,8 +18,9 @@ from penstock.redact import mask
 @frozen(eq=False, repr=False)
 class RunLog:
     """
-    The log of one source. What a read finds on many pages is logged once. ``emit`` passes an event to all that follow
-    the run.
+    The log of one source. A *note* is a line of this log, for who follows the run; a *notice* is for the person who
+    started it, shown at its end (:meth:`RunReport.notice`). What a read finds on many pages is noted once. ``emit``
+    passes an event to all that follow the run.
     """
 
     source: str

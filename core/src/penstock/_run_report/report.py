@@ -132,7 +132,7 @@ class RunReport:
                 setattr(counts, name, getattr(counts, name) + amount)
 
     def notice(self, *texts: str) -> None:
-        """Add notices, each text once."""
+        """Add notices, which the person who started the run sees at its end, each text once."""
         unnoticed = dict.fromkeys(text for text in texts if text not in self._noticed)
         self._noticed.update(unnoticed)
         self.notices += unnoticed
