@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,6 +251,48 @@ def test_a_target_that_begins_nothing_fails_by_name(tmp_path: Path) -> None:
 
     assert report.exit_code == 1
     assert re.search(rf"ForgetfulTarget\.begin {HERE} returned nothing; write return", report.errors[0]["message"])
+
+
+class DefectiveTarget(MemoryTarget):
+    """A target with a defect in one of its methods, or of those of its writers."""
+
+    defect = ""
+
+    def begin(self, *arguments: Any) -> Any:
+        writer = super().begin(*arguments)
+
+        def fail(*arguments: Any) -> Any:
+            return {}["a name that is not there"]
+
+        if self.defect == "begin":
+            fail()
+        return SimpleNamespace(
+            **{"write": writer.write, "commit": writer.commit, "abort": writer.abort, self.defect: fail}
+        )
+
+
+@pytest.mark.parametrize("method", ["begin", "write", "commit"])
+def test_a_defect_of_a_sink_is_no_defect_of_the_connector(tmp_path: Path, method: str) -> None:
+    """
+    The error names the class of the sink, and the trace is an event.
+    """
+
+    class DefectiveSink(MemorySink):
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            target = super().open(*arguments, **options)
+            defective = DefectiveTarget(target.sink, target.ledger)
+            defective.defect = method
+            return defective
+
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite")
+
+    report = provider.run()
+
+    assert report.exit_code == 1
+    assert re.search(
+        rf"the sink \w+ failed with KeyError: .* {HERE}\. This is a defect of the sink", report.errors[0]["message"]
+    )
 
 
 def test_an_interrupted_thread_ends_the_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
+from penstock._plugins.unforeseen import sink_errors
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
@@ -25,7 +26,7 @@ from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.protocols import check_returned
 from penstock.records import Column
-from penstock.sinks import Target
+from penstock.sinks import Target, Writer
 
 MAX_HELD_RECORDS = 20_000
 """The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
@@ -74,13 +75,16 @@ class Loader:
         stream = self.planned.stream
         self.days = frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
         for partition in self.planned.partitions:
-            writer = (
-                self.target.begin(self.components.row_builder.layouts, partition) if self.target is not None else None
-            )
-            if writer is None and self.target is not None:
-                check_returned(self.target.begin, None, (), "the writer of the partition")
+            writer = self._begin_writer(self.target, partition) if self.target is not None else None
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         self._first_partition = next(iter(self.counts.partitions.values()))
+
+    def _begin_writer(self, target: Target, partition: Partition) -> Writer:
+        with sink_errors(type(target).__name__):
+            writer = target.begin(self.components.row_builder.layouts, partition)
+        if writer is None:
+            check_returned(target.begin, None, (), "the writer of the partition")
+        return writer
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
@@ -240,7 +244,7 @@ class Loader:
         loaded, name = self.counts.partitions[partition], batch.layout.stream
         loaded.counts.derived_rows[name] = loaded.counts.derived_rows.get(name, 0) + len(batch)
         if len(batch) and loaded.writer is not None:
-            loaded.writer.write(self._changed_by_plugins(batch))
+            _write_rows(loaded.writer, self._changed_by_plugins(batch))
 
     def _count_rejected(self, rejected: Sequence[Rejected]) -> None:
         """Count each rejected record with its partition, or as ``undated``."""
@@ -281,7 +285,7 @@ class Loader:
         if self.components.needed:
             self.dependencies.add_rows(self.planned, partition, self.components.needed, batch)
         if loaded.writer is not None and batch.rows:
-            loaded.writer.write(batch)
+            _write_rows(loaded.writer, batch)
 
     def _count_without_currency(self, loaded: LoadedPartition, batch: Batch, amount: Column) -> None:
         """Count the amounts without a currency as values that could not be read: no invoice can contain them."""
@@ -295,6 +299,11 @@ class Loader:
         for hook in self.components.batch_hooks:
             batch = hook(batch) or batch
         return batch
+
+
+def _write_rows(writer: Writer, batch: Batch) -> None:
+    with sink_errors(type(writer).__name__):
+        writer.write(batch)
 
 
 def _as_repeated(decoded: DecodedPage) -> DecodedPage:

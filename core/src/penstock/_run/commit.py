@@ -12,6 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.window import first_served
+from penstock._plugins.unforeseen import sink_error
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
@@ -238,7 +239,8 @@ class Committer:
         committed: list[ReadResult] = []
         for read, entry, outcome in zip(replacing, entries, outcomes, strict=True):  # 4. Log what became of it.
             if isinstance(outcome, Exception):
-                self.failures.add(read.result.planned, (read.partition,), outcome)
+                error = sink_error(outcome, type(self.target).__name__)
+                self.failures.add(read.result.planned, (read.partition,), error)
             else:
                 self._log_delivered(read, outcome, entry.replaces)
                 committed.append(read.result)

@@ -12,7 +12,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, PluginError
 from penstock.ledger_interface import Ledger
 from penstock.model import Partition
 from penstock.redact import mask
@@ -39,6 +39,8 @@ class Failures:
             return
         if not isinstance(error, PenstockError):
             error = self._defect(error)
+        elif isinstance(error, PluginError) and error.__cause__ is not None:
+            self._trace(error.__cause__)
         if planned.to_deliver:
             self.log.count(planned.stream.name, failed=len(partitions))
         for partition in partitions:
@@ -80,9 +82,13 @@ class Failures:
                 self.log.note_once(str(error), note)
 
     def _defect(self, error: BaseException) -> PenstockError:
-        """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
+        """An unforeseen error of the connector or of penstock. The partition fails."""
         if not isinstance(error, FAILURES):
             raise error
+        self._trace(error)
+        return defect(error, self.connector, "--debug shows where.")
+
+    def _trace(self, error: BaseException) -> None:
+        """The trace of an unforeseen error goes to the log."""
         trace = mask("".join(traceback.format_exception(error)))
         self.log.emit({"event": "defect", "source": self.log.source, "message": mask(str(error)), "trace": trace})
-        return defect(error, self.connector, "--debug shows where.")
