@@ -36,8 +36,8 @@ from penstock._fetch.limits import RetryBudget
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._run.refusals import Refusals
-from penstock._util.clock import StandingClock
 from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 from python_calls import calls_of
 
 pytestmark = pytest.mark.slow
@@ -179,7 +179,7 @@ def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
     def calls(accounts: int) -> int:
         stream = Stream(name="sales", summary="", record=Sale, kind="snapshot", key="id", account="shop", path="/")
         source = a_source(stream)
-        client = SourceClient(source, clock=StandingClock(NOW), budget=RetryBudget())
+        client = SourceClient(source, clock=FakeClock(NOW), budget=RetryBudget())
         client.accepted.add(None)
         refusals = Refusals(source, client)
         slices = [a_slice(source, stream, str(account), None) for account in range(accounts)]

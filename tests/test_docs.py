@@ -32,7 +32,7 @@ from attrs import define, field
 from command_in_process import main
 from connector_run import loaded
 from penstock import SandboxRequest, SandboxResponse, Secret, errors
-from penstock._cli import Commands, _group as command_line
+from penstock._cli import Commands, command_group
 from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
@@ -460,7 +460,7 @@ def test_commands_exist(command: str) -> None:
     """
     Each verb and each option that a page shows is one of the command line's.
     """
-    group: Commands = command_line()
+    group: Commands = command_group()
     words = shlex.split(command.replace("[", "").replace("]", ""))
     assert words[0] in {*COMMANDS, *loaded().commands()}
     verb = group.get_command(click.Context(group, obj=Session()), words[0])

@@ -10,7 +10,6 @@ from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
-from penstock._util.clock import StandingClock
 from penstock._write.requests import Row, WriteRequest
 from penstock._write.sender import WriteOperation, url_length
 from penstock.actions import Action, Field
@@ -19,7 +18,7 @@ from penstock.errors import TransportError
 from penstock.model import Request, Response
 from penstock.protocols import Unsigned
 from penstock.settings import SourceSettings
-from penstock.testing import a_response
+from penstock.testing import FakeClock, a_response
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 REQUEST = Request(method="POST", url="https://api.example.com/events")
@@ -36,7 +35,7 @@ def test_the_length_of_a_url_is_that_at_the_time_of_the_clock() -> None:
         return request.with_param("at", now.isoformat())
 
     authenticator: Any = SimpleNamespace(sign=sign)
-    client: Any = SimpleNamespace(signer=lambda: Signer(authenticator, login=a_response, clock=StandingClock(NOW)))
+    client: Any = SimpleNamespace(signer=lambda: Signer(authenticator, login=a_response, clock=FakeClock(NOW)))
 
     assert url_length(client)(REQUEST) == len(REQUEST.with_param("at", NOW.isoformat()).full_url)
 
@@ -45,7 +44,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
     """
     A write that was not sent is repeated as a read is; no row is recorded as sent meanwhile.
     """
-    clock, attempts_at, events, recorded = StandingClock(NOW), [], [], []
+    clock, attempts_at, events, recorded = FakeClock(NOW), [], [], []
 
     def exchange(request: Request) -> Response:
         attempts_at.append(clock.monotonic())

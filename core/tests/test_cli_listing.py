@@ -14,7 +14,7 @@ import penstock_plugins
 import pytest
 from attrs import evolve
 from penstock._cli.init import source_lines, toml_value
-from penstock._cli.installed import _print_streams, described
+from penstock._cli.installed import described, print_streams
 from penstock._cli.sandbox import as_typed
 from penstock._config.config import load
 from penstock._plugins.registry import Registry
@@ -80,7 +80,7 @@ def test_streams_names_the_column_of_a_currency(capsys: pytest.CaptureFixture[st
         fee: Decimal | None = money("fee", currency="unit")
 
     listed = described(Stream(name="fees", record=Fee, path="/fees"))
-    _print_streams([listed])
+    print_streams([listed])
 
     assert [(field["unit"], field["unit_of"]) for field in listed["fields"][1:]] == [
         (None, "fee_currency"),

@@ -15,7 +15,7 @@ import click
 import penstock
 import penstock_plugins
 import pytest
-from penstock._cli import main
+from command_in_process import main
 from penstock._cli.options import DURATION
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, complain

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from penstock._cli.changes import _print_changes
+from penstock._cli.changes import print_changes
 from penstock._cli.output import column_widths, print_table
-from penstock._cli.status import _print_problems, _print_sources
+from penstock._cli.status import print_problems, print_sources
 from penstock._project.used_targets import UsedTargets
 from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus, TargetStatus
 from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days
@@ -133,9 +133,9 @@ def test_streams_without_days_share_a_line_of_status(here: Here) -> None:
     """
     result = a_status({"ok": [], "bad": ["sales"], "down": ["items", "shops", "prices"]})
 
-    _print_sources(result, NOW, verbose=False)
+    print_sources(result, NOW, verbose=False)
     printed = [" ".join(line.split()) for line in here.capsys.readouterr().out.splitlines()]
-    _print_sources(result, NOW, verbose=True)
+    print_sources(result, NOW, verbose=True)
     verbose = here.capsys.readouterr().out
 
     assert printed == [
@@ -168,7 +168,7 @@ def test_a_failure_of_one_account_is_one_line_for_all_its_streams(capsys: pytest
     parked = Problem(source="mall", kind="parked", count=1, last_read=None, reason="a wait until 18:00")
 
     files = TargetStatus(target="files", sources=(), problems=(dated, evolve(one, stream="items", count=1), parked))
-    _print_problems([files, TargetStatus(target="lake", sources=(), problems=(one,))], NOW)
+    print_problems([files, TargetStatus(target="lake", sources=(), problems=(one,))], NOW)
 
     assert capsys.readouterr().out.splitlines() == [
         "target files",
@@ -203,7 +203,7 @@ def test_sources_of_which_nothing_was_delivered_have_no_table(capsys: pytest.Cap
     """
     sources = [SourceStatus(source=name, streams=(), runs=()) for name in ("shop", "market")]
 
-    _print_sources(sources, NOW, verbose=False)
+    print_sources(sources, NOW, verbose=False)
 
     assert capsys.readouterr().out == "nothing of shop, market was delivered yet\n"
 
@@ -353,7 +353,7 @@ def test_values_that_move_no_sum_are_one_line_of_changes(capsys: pytest.CaptureF
     )
     same = [evolve(one, day=date(2026, 11, number), sums={}) for number in range(3, 23)]
 
-    _print_changes([one, *same])
+    print_changes([one, *same])
 
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
         "shop.sales 2026-11 (1 partition of 1 account): spend 1.50 -> 1.75, "

@@ -17,7 +17,6 @@ from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
-from penstock._util.clock import StandingClock
 from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event
@@ -25,6 +24,7 @@ from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import LedgerEntry, restated_sums
 from penstock.model import Kind, Pairs, Partition, Slice
 from penstock.records import record
+from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink, MemoryTarget
 from sqlite_statements import Statements
 
@@ -61,7 +61,7 @@ def planned(partition: Partition) -> PlannedSlice:
 def a_committer(ledger: SqliteLedger, events: list[Event]) -> Committer:
     """A committer into memory, with this ledger."""
     context = RunContext(
-        jobs=(), clock=StandingClock(NOW), started_at=NOW, run_report=RunReport(run_id="r1"), emit=events.append
+        jobs=(), clock=FakeClock(NOW), started_at=NOW, run_report=RunReport(run_id="r1"), emit=events.append
     )
     return Committer(
         source=SOURCE,

@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen, validators
 from penstock._config.config import Config, load
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import RawValue, variable_of
-from penstock._config.section_check import SectionContext, _refusal, _validators, check_section
+from penstock._config.section_check import SectionContext, check_section, refusal_of, validators_of
 from penstock._config.target_text import findable, secrets_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
@@ -783,10 +783,10 @@ def test_a_bound_of_a_number_is_stated_in_words(declaration: str) -> None:
     numbers = [key for key in keys_of(cls) if {int, float, Decimal} & {hints[key.name], *get_args(hints[key.name])}]
 
     for key in numbers:
-        (validator,) = _validators(cls, key.name)
+        (validator,) = validators_of(cls, key.name)
         with pytest.raises(ValueError) as refused:
             validator(None, key, -1)
-        assert re.fullmatch(r"found -1, expected .*\d.*", _refusal(key.name, -1, refused.value)), key.name
+        assert re.fullmatch(r"found -1, expected .*\d.*", refusal_of(key.name, -1, refused.value)), key.name
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import frozen
-from penstock._cli import main
+from command_in_process import main
 from penstock.connector import Connector, Sandbox, Stream
 from penstock.model import Request, Slice
 from penstock.records import column, derived, personal, record

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
+from command_in_process import main
 from connector_sensis.sandbox import listing_id
 from penstock import SandboxRequest, SandboxResponse
-from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.sandbox.server import Reset, Scripted, Server
 

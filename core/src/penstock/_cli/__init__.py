@@ -132,7 +132,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-def _group() -> Commands:
+def command_group() -> Commands:
     version = click.Option(
         ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
     )
@@ -205,7 +205,7 @@ def _end_if_interrupted(ignored: "sys.UnraisableHookArgs") -> None:
 
 def _run(session: Session, args: Sequence[str] | None) -> int:
     try:
-        code: Any = _group().main(args, prog_name="penstock", standalone_mode=False, obj=session)
+        code: Any = command_group().main(args, prog_name="penstock", standalone_mode=False, obj=session)
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):

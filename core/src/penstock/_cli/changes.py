@@ -41,7 +41,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
         print_csv([row for change in result.changes for row in _change_rows(change)], CHANGE_COLUMNS)
     elif result.changes:
         with paged():
-            _print_changes(result.changes)
+            print_changes(result.changes)
     else:
         print(f"nothing was restated since {since}")
     return result.exit_code
@@ -61,7 +61,7 @@ def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
         }
 
 
-def _print_changes(changes: Sequence[Change]) -> None:
+def print_changes(changes: Sequence[Change]) -> None:
     """What moved in each stream and month; below, per account and day, a table for each stream."""
     months: dict[tuple[str, str], list[Change]] = {}
     for change in changes:

@@ -157,7 +157,7 @@ def _offered_streams(
 
 def _print_offered(offered: Sequence[dict[str, Any]], actions: Sequence[dict[str, Any]]) -> None:
     if offered:
-        _print_streams(offered)
+        print_streams(offered)
     if actions:
         print()
         print_table(
@@ -180,7 +180,7 @@ def _contains_text(element: dict[str, Any], text: str) -> bool:
     return any(text in str(each).lower() for each in texts)
 
 
-def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
+def print_streams(offered: Sequence[dict[str, Any]]) -> None:
     """One table of all streams, then one of each stream's fields."""
     print_table(
         ["stream", "kind", "key", "partition", "final", "default", "summary"],

@@ -73,7 +73,7 @@ def status(
     if session.print_if_json(result, json_):
         pass
     elif problems:
-        _print_problems(result.targets, now)
+        print_problems(result.targets, now)
     else:
         _print_targets(result.targets, now, verbose=session.verbose)
     _complain_of_overdue(session, result.targets, now)
@@ -104,7 +104,7 @@ def _print_targets(targets: Iterable[TargetStatus], now: datetime, *, verbose: b
             print("  nothing was delivered yet" if target.error is None else "  cannot be read")
         else:
             print()
-            _print_sources(target.sources, now, verbose=verbose)
+            print_sources(target.sources, now, verbose=verbose)
 
 
 def _overdue_text(problem: Problem, now: datetime) -> str:
@@ -115,7 +115,7 @@ def _overdue_text(problem: Problem, now: datetime) -> str:
     return f"{problem.source}{stream}{account} ({read})"
 
 
-def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: bool) -> None:
+def print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: bool) -> None:
     """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
@@ -223,7 +223,7 @@ def _status_row(source: str, group: Sequence[AccountStatus], now: datetime, *, v
     ]
 
 
-def _print_problems(targets: Iterable[TargetStatus], now: datetime) -> None:
+def print_problems(targets: Iterable[TargetStatus], now: datetime) -> None:
     """By target, a line for the problems of one source that have one reason."""
     with_problems = [target for target in targets if target.problems]
     if not with_problems:

@@ -330,7 +330,7 @@ def _instance(
     for attribute in attrs.fields(cls):
         if attribute.name in without_value:
             continue
-        validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
+        validators = validators_of(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
         for validator in validators:
             value = getattr(settings, attribute.name)
             try:
@@ -339,11 +339,11 @@ def _instance(
                 if not without_value:
                     raise
             except (ValueError, TypeError) as error:
-                refused.append((attribute.name, _refusal(attribute.name, value, error)))
+                refused.append((attribute.name, refusal_of(attribute.name, value, error)))
     return settings, refused
 
 
-def _refusal(key: str, value: Any, error: Exception) -> str:
+def refusal_of(key: str, value: Any, error: Exception) -> str:
     """What a validator found and expected; one of attrs' own states a bound as ``'size' must be > 0: 0``."""
     text = str(error.args[0]) if error.args else "refused"
     stated = re.fullmatch(rf"'{re.escape(key)}' must be (>=|<=|>|<|in) (.+?)(?:: [^:]*| \(got .*\))", text, re.DOTALL)
@@ -355,7 +355,7 @@ def _refusal(key: str, value: Any, error: Exception) -> str:
     return f"found {shown(value)}, expected {_BOUNDS[stated[1]].format(stated[2])}"
 
 
-def _validators(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:
+def validators_of(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:
     """The validators of a key in ``cls`` and in the classes whose key of this name it replaces."""
     validators: list[Callable[[Any, Any, Any], None]] = []
     for base in filter(attrs.has, cls.__mro__):
