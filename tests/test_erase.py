@@ -248,7 +248,7 @@ def test_a_long_history_is_not_held(server: Server, tmp_path: Path, monkeypatch:
     ``forget --personal`` and ``forget --rows`` read the rows of the ledger some days at a time, and those of a table
     some at a time.
     """
-    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
     held = [0]
 
     def counted(results: Any) -> Any:

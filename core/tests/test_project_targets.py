@@ -83,7 +83,7 @@ def test_forget_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
     """
     project.run("daily", **DAYS)
     held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
 
     forgotten = project.forget("shop", "sales", **DAYS)
 
@@ -98,7 +98,7 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
     """
     project.run("daily", **DAYS)
     held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
 
     found = project.verify("daily")
 
@@ -133,7 +133,7 @@ def test_totals_read_a_history_some_days_at_a_time(
     project.run("daily", **DAYS)
     whole = project.totals("daily", daily=daily).totals
     entries, held = rows_held(monkeypatch), rows_held(monkeypatch, "delivered_sums")
-    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
 
     totals = project.totals("daily", daily=daily).totals
 

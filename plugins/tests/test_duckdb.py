@@ -121,8 +121,8 @@ def test_rejected_records_of_a_window(place: Path, monkeypatch: pytest.MonkeyPat
     """
     A window of days chooses among them; they are fetched some at a time.
     """
-    for module in ("penstock.ledger.partition_queries", "penstock_plugins.duckdb.database"):
-        monkeypatch.setattr(f"{module}.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("penstock_plugins.duckdb.database.Database.rows_at_once", 2)
     bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
     target = sink(place).open(SOURCE, "r1")
     for day in (1, 2):

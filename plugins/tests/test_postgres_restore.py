@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 from penstock import Adoption, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, LEADS, OF_CLICKS, SOURCE, a_day, click
-from penstock_plugins.postgres import erase
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, query, sink
 from postgres_server import binaries, server
@@ -101,7 +102,8 @@ def test_a_dump_without_comments_is_adopted(dsn: str):
         assert sink(other).unrecognised(SOURCE, [[CLICKS], [LEADS]]) == []
         delivered(other, [click(1), click(2)], run_id="r3")
 
-        assert (seen, (seen.rows, seen.delivered, seen.partitions)) == (done, (1, 1, 1))
+        assert asdict(seen) == asdict(done)
+        assert (seen.rows, seen.delivered, seen.partitions) == (1, 1, 1)
         assert query(other, "select count(*) from acme.clicks") == [(2,)]
         query(other, "comment on table acme.clicks is 'ours'; update penstock.tables set relation = 1")
         query(other, str(refused.value).partition("owner run: ")[2].partition(". Rename")[0])
@@ -143,7 +145,7 @@ def test_a_long_history_is_adopted_some_days_at_a_time(dsn: str, monkeypatch: py
         return found
 
     monkeypatch.setattr(PostgresLedger, "entries", counted)
-    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
 
     seen = adopted(dsn, confirmed=False)
 
@@ -287,7 +289,7 @@ def test_rows_are_erased_by_their_ids(dsn: str, monkeypatch: pytest.MonkeyPatch)
     values = "'2112', date '2026-03-01', 'x' || n, case when n % 400 = 0 then '{\"id\": 1}'::jsonb end"
     query(dsn, f"insert into acme.clicks ({columns}) select {values} from generate_series(1, 20000) n")
     query(dsn, "analyze acme.clicks")
-    monkeypatch.setattr(erase, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(Database, "rows_at_once", 5)
     target = sink(dsn).open(SOURCE, "r2")
     scans: list[int] = []
 

@@ -776,8 +776,8 @@ def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypat
     """
     The client holds some at a time, in a transaction that ends with the last one. A window of days chooses among them.
     """
-    for module in ("penstock.ledger.partition_queries", "penstock_plugins.postgres.database"):
-        monkeypatch.setattr(f"{module}.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(database.Database, "rows_at_once", 2)
     bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
     target = sink(dsn).open(SOURCE, "r1")
     for day in (1, 2):

@@ -8,10 +8,9 @@ from datetime import date, timedelta
 from itertools import islice
 from typing import Any
 
+import penstock.ledger.partition_queries as partition_queries
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition
-
-ROWS_AT_ONCE = 10_000  # rows of a ledger
 
 
 class DeliveredEntries(Sequence[LedgerEntry]):
@@ -84,7 +83,8 @@ def windows_of_rows(
     if not days:
         yield since, until
         return
-    length = timedelta(days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts))
+    partitions = sum(count.partitions for count in counts)
+    length = timedelta(days=partition_queries.ROWS_AT_ONCE * (max(days) - min(days)).days // partitions)
     first, last = max(min(days), since or date.min), min(max(days), until or date.max)
     while first + length < last:
         yield since, first + length

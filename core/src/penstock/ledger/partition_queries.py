@@ -24,7 +24,7 @@ from penstock.ledger.stored_values import (
 from penstock.ledger_interface import AccountCounts, DeliveredSums, FinalDay, LedgerEntry
 from penstock.model import Partition, Rejected
 
-ROWS_AT_ONCE = 10_000  # of final days, or of rejected records: as many as one partition may have
+ROWS_AT_ONCE = 10_000  # of partitions, or of rejected records: as many as one partition may have
 
 _COUNTS = """select stream, account, count(*), min(day), max(day),
     sum(case when standing = 'final' then 1 else 0 end), sum(case when standing = 'failed' then 1 else 0 end),

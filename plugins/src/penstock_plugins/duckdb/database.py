@@ -10,13 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 from attrs import field, frozen
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
-
-ROWS_AT_ONCE = 1000  # of a stream of rows
 
 _held: dict[tuple[str, str], str] = {}  # (file, source) -> the run of this process that writes it
 _guard = threading.Lock()
@@ -94,6 +92,8 @@ class Result:
 class Database:
     """One connection. ``catalog``: the quoted name under which DuckDB knows the file."""
 
+    rows_at_once: ClassVar[int] = 1000  # of a stream of rows
+
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
         self._depth = 0
@@ -127,7 +127,7 @@ class Database:
             cursor = self.connection.cursor().execute(statement, list(values))
         while True:
             with errors(self.path), private(self.path):
-                rows = cursor.fetchmany(ROWS_AT_ONCE)
+                rows = cursor.fetchmany(self.rows_at_once)
             if not rows:
                 return
             yield from rows

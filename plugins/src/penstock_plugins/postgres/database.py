@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from penstock import LockHeldError, PenstockError, Secret, TargetError
@@ -30,7 +30,6 @@ OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 REOPEN_S, REOPEN_PAUSE_S = 30.0, 2.0  # tries to open a lost session again: a server restarts in less
 UNREACHABLE_S = 60.0  # after these tries were in vain, a run tries once in so many seconds
-ROWS_AT_ONCE = 1000  # of a cursor
 INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
 CUT_AFTER_S = 6.0  # without an effect of the cancellation, the connection is cut
 
@@ -56,6 +55,8 @@ class Database:
 
     :meth:`interrupt` may be called from any thread, everything else from one at a time.
     """
+
+    rows_at_once: ClassVar[int] = 1000  # of a cursor, and of the rows that are erased by their ids
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ class Database:
         The rows of a query in a transaction, by a cursor of the server: the client would hold the rows of :meth:`run`.
         """
         with self.connection.cursor(name="penstock_rows") as cursor:
-            cursor.itersize = ROWS_AT_ONCE
+            cursor.itersize = self.rows_at_once
             with self._timed():
                 cursor.execute(statement, values, binary=self.binary)
             yield from cursor

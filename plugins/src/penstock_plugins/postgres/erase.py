@@ -14,8 +14,6 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import source_condition
 
-ROWS_AT_ONCE = 1000
-
 
 def erase(database: Database, source: str, table: CatalogTable, erasure: Erasure) -> int:
     """
@@ -77,7 +75,7 @@ class _TableErasure:
         # Rows are looked up by their ids: without nested loops, each batch would read the whole table.
         self._database.run("select set_config('enable_nestloop', 'on', true)")
         changed = self._changed_rows()
-        while batch := list(islice(changed, ROWS_AT_ONCE)):
+        while batch := list(islice(changed, self._database.rows_at_once)):
             # A row that another session changed in the meantime has another row id.
             values = [list(column) for column in zip(*batch, strict=True)]
             if self._database.run(statement, values).rowcount != len(batch):
