@@ -82,6 +82,8 @@ def test_a_connector_that_only_writes_has_fewer_checks(tmp_path: Path) -> None:
     """
     conforms("sensis", tmp_path)
 
+    assert list(tmp_path.iterdir()) == []  # nothing was read
+
 
 # --- what is not kept -----------------------------------------------------------------------------------------------
 

@@ -144,7 +144,9 @@ def play(path: Path, shell: Shell, notes: dict[str, Callable[[], None]]) -> None
     Run a page from its beginning to its end. ``<!-- test: NOTE -->`` does what ``notes`` has for it.
 
     A command ends with 0 unless the page shows ``echo $?`` after it. One without output on the page may print anything.
+    A page shows some output.
     """
+    compared = 0
     for found in re.finditer(r"<!-- test: (.*?) -->|" + _BLOCK.pattern, path.read_text(), re.MULTILINE | re.DOTALL):
         note, language, text = found.groups()
         if note:
@@ -159,6 +161,8 @@ def play(path: Path, shell: Shell, notes: dict[str, Callable[[], None]]) -> None
                 assert shell.code == 0 or reported or command == "echo $?", f"$ {command}\n{printed}"
                 if expected.strip():
                     assert fits(expected, printed), f"{named(path)}:\n$ {command}\nprinted\n{printed}\nnot\n{expected}"
+                    compared += 1
+    assert compared, f"{named(path)} shows no output of a command"
 
 
 @pytest.fixture

@@ -218,6 +218,7 @@ def test_nothing_leaks_from_failures(bench: Bench, fault: str) -> None:
     bench.read("--to", "jsonl:out", "--report", "report.json", "-v", "--debug")
     bench.call("rejected", "show", "--to", "jsonl:out")
 
+    assert bench.codes[1] != 0, bench.output
     bench.secrets |= tokens_of(bench)
     bench.assert_nothing_leaked()
 
