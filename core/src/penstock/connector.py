@@ -318,8 +318,8 @@ class Stream:
         parent = slice_.parents[0] if slice_.parents else {}
         names = {name for template in (self.path, *self.params.values()) for name in placeholders(template)}
         names |= {name for _, name, _ in json_placeholders(self.json)}
-        has = {name for name in names if name in (*parent, *SLICE_VALUES) or hasattr(settings, name)}
-        if missing := sorted(names - has):
+        known = {name for name in names if name in (*parent, *SLICE_VALUES) or hasattr(settings, name)}
+        if missing := sorted(names - known):
             raise PluginError(
                 f"the templates of the stream {self.name} name {{{missing[0]}}}, and neither the row of its parent "
                 f"({', '.join(parent) or 'none'}) nor the settings have it; correct path, params, json or parent."

@@ -276,7 +276,7 @@ def shown_url(text: str) -> str:
 
     It is not parsed: a ``/`` or ``#`` in a password would turn the password into a path or a port.
     """
-    scheme, slashes, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
-    _, at, place = rest.rpartition("@")
+    scheme, slashes, without_scheme = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
+    _, at, place = without_scheme.rpartition("@")
     place, mark, _ = place.partition("?")
     return f"{scheme}{slashes}{MASK if at else ''}{at}{place}{mark}{MASK if mark else ''}"

@@ -70,11 +70,11 @@ def print_changes(changes: Sequence[Change]) -> None:
     for (stream, month), changes_of_month in months.items():
         moving = [change for change in changes_of_month if change.moved]
         phrases = moved_in_words(moving)
-        same = len(changes_of_month) - len(moving)
-        phrases += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
+        unmoved = len(changes_of_month) - len(moving)
+        phrases += [f"{counted(unmoved, 'partition')} with other values, and the same rows and sums"] if unmoved else []
         accounts = len({tuple(change.account.items()) for change in moving})
-        of = f" ({counted(len(moving), 'partition')} of {counted(accounts, 'account')})" if moving else ""
-        print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(phrases)}")
+        scope = f" ({counted(len(moving), 'partition')} of {counted(accounts, 'account')})" if moving else ""
+        print_text(f"{stream}{f' {month}' if month else ''}{scope}: {', '.join(phrases)}")
     streams: dict[str, list[Change]] = {}
     for change in changes:
         if change.moved:

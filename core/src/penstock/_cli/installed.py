@@ -31,7 +31,7 @@ def connectors(session: Session, json_: bool) -> None:
     installed = _installed_plugins(registry)
     if installed["broken"] and session.strict_plugins:  # others were refused when they were loaded
         reasons = "\n".join(
-            f"{each['distribution']} {each['version']}: {each['reason']}" for each in installed["broken"]
+            f"{entry['distribution']} {entry['version']}: {entry['reason']}" for entry in installed["broken"]
         )
         raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{reasons}")
     if json_:
@@ -90,7 +90,7 @@ def _print_installed(installed: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
     ):
         if installed[kind]:
             print()
-            print_table(header, [[each[key] for key in keys] for each in installed[kind]])
+            print_table(header, [[entry[key] for key in keys] for entry in installed[kind]])
 
 
 @command()
@@ -136,21 +136,21 @@ def _offered_streams(
     The streams and actions of a connector, each as JSON. ``stream``: only the streams of this name or pattern, and no
     actions; UsageError if there is none. ``search``: only what has this text in it.
     """
-    offered = [described(each) for each in registry.streams(connector)]
+    offered = [described(entry) for entry in registry.streams(connector)]
     actions = [
         {"name": action.name, "summary": action.summary, "not_built": action.not_built or None}
         for action in registry.actions(connector)
     ]
     if stream is not None:
-        exact = [each for each in offered if each["name"] == stream]
-        matching = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
+        exact = [entry for entry in offered if entry["name"] == stream]
+        matching = [entry for entry in offered if stream in entry["name"] or fnmatchcase(entry["name"], stream)]
         if not (exact or matching):
-            names = [each["name"] for each in offered]
+            names = [entry["name"] for entry in offered]
             meant = did_you_mean(stream, names) or f" There are {', '.join(names) or 'none'}"
             raise UsageError(f"{connector} has no stream {stream!r}.{meant}")
         offered, actions = exact or matching, []
     if search is not None:
-        offered = [each for each in offered if _contains_text(each, search.lower())]
+        offered = [entry for entry in offered if _contains_text(entry, search.lower())]
         actions = [action for action in actions if _contains_text(action, search.lower())]
     return offered, actions
 
@@ -177,7 +177,7 @@ def _contains_text(element: dict[str, Any], text: str) -> bool:
         element["summary"],
         *(field[key] for field in fields for key in ("name", "description")),
     ]
-    return any(text in str(each).lower() for each in texts)
+    return any(text in str(value).lower() for value in texts)
 
 
 def print_streams(offered: Sequence[dict[str, Any]]) -> None:

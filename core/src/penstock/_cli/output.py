@@ -122,19 +122,19 @@ def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
     """
     from rich.cells import cell_len
 
-    every = list(zip(*rows, strict=True))
-    wanted = [max(map(cell_len, column)) for column in every]
+    columns = list(zip(*rows, strict=True))
+    wanted = [max(map(cell_len, column)) for column in columns]
     least = []
-    for column, width in zip(every, wanted, strict=True):
+    for column, width in zip(columns, wanted, strict=True):
         longest = max((cell_len(word) for cell in column for word in cell.split()), default=0)
         sentences = any(cell.count(" ") >= SPACES_OF_SENTENCE for cell in column)
         least.append(width if width <= NARROW_COLUMN else min(longest, LONGEST_WORD) if sentences else longest)
-    left = room - COLUMN_GAP * (len(every) - 1) - sum(least)
+    left = room - COLUMN_GAP * (len(columns) - 1) - sum(least)
     if left < 0:
         return None
     widths = least
     for _ in range(min(left, sum(wanted) - sum(least))):
-        short = max(range(len(every)), key=lambda index: wanted[index] / max(1, widths[index]))
+        short = max(range(len(columns)), key=lambda index: wanted[index] / max(1, widths[index]))
         widths[short] += 1
     return widths
 

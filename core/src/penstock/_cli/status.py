@@ -185,8 +185,8 @@ def _combined_streams(source: SourceStatus) -> dict[str, int]:
     for account in source.streams:
         streams.setdefault(account.stream, []).append(account)
     ranks = {name: _rank(group) for name, group in streams.items() if not any(account.first_day for account in group)}
-    many = {rank for rank in (RANK_WRONG, RANK_FINE) if list(ranks.values()).count(rank) >= COMBINED_STREAMS}
-    return {name: rank for name, rank in ranks.items() if rank in many}
+    combined_ranks = {rank for rank in (RANK_WRONG, RANK_FINE) if list(ranks.values()).count(rank) >= COMBINED_STREAMS}
+    return {name: rank for name, rank in ranks.items() if rank in combined_ranks}
 
 
 def _rank(group: Sequence[AccountStatus]) -> int:

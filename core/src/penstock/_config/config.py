@@ -95,8 +95,8 @@ class Config:
                 raise
             section = self.sources[name]
             raw = section.get("connector") or next(iter(section.values()), None)
-            at = f"{self.where}: source.{name}" if raw is None else raw.at(f"source.{name}")
-            raise ConfigError([*self.problems, f"{at}: {error}"]) from error
+            place = f"{self.where}: source.{name}" if raw is None else raw.at(f"source.{name}")
+            raise ConfigError([*self.problems, f"{place}: {error}"]) from error
         keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
         context = evolve(
             self._context(f"source.{name}", registry, "connector"), listing=f"penstock init {connector.name}"
@@ -194,8 +194,8 @@ class Config:
             kind = registry.sink(kind_name)
         except PluginError as error:
             raw = self.sinks[name].get("kind")
-            at = raw.at(f"sink.{name}.kind") if raw is not None else f"{self.where}: sink.{name}"
-            raise ConfigError([*self.problems, f"{at}: {error}"]) from error
+            place = raw.at(f"sink.{name}.kind") if raw is not None else f"{self.where}: sink.{name}"
+            raise ConfigError([*self.problems, f"{place}: {error}"]) from error
         checked = check_section(kind.settings, keys, self._context(f"sink.{name}", registry, "kind"), self.problems)
         return ConfiguredSink(
             kind=kind,

@@ -107,13 +107,13 @@ def structure(value: Any, hint: Any) -> Any:
 def problems_inside(error: BaseException) -> Iterator[tuple[str, str]]:
     """(path inside the value, problem) for each part of an error of :func:`structure`."""
     if isinstance(error, (IterableValidationError, ClassValidationError)):
-        noted, others = error.group_exceptions()
-        for other, note in noted:
+        noted, without_note = error.group_exceptions()
+        for part_error, note in noted:
             index = note.name if isinstance(note, AttributeValidationNote) else note.index
             place = f"[{index}]" if isinstance(index, int) else f".{index}"
-            yield from ((place + inside, text) for inside, text in problems_inside(other))
-        for other in others:
-            yield from problems_inside(other)
+            yield from ((place + inside, text) for inside, text in problems_inside(part_error))
+        for part_error in without_note:
+            yield from problems_inside(part_error)
     elif isinstance(error, ForbiddenExtraKeysError):
         yield "", f"unknown key {', '.join(sorted(error.extra_fields))}"
     elif isinstance(error, KeyError):

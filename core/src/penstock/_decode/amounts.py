@@ -29,9 +29,9 @@ class Amounts:
     _amounts: tuple[Column, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        every = self.columns.values()
+        columns = self.columns.values()
         self._amounts = tuple(
-            column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
+            column for column in columns if column.derived_of is not None and column.name not in self.rejects.hidden
         )
 
     def compute(self, page: DecodingPage) -> None:

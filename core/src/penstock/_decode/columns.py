@@ -69,13 +69,13 @@ class ColumnRules:
     _day_is_received: bool = field(init=False)  # stamped or a member, and not computed from another column
 
     def __attrs_post_init__(self) -> None:
-        every = self.columns.values()
+        columns = self.columns.values()
         self._cleans_nested = bool(self.raw or self.cleaners or (self.nested and self.masks))
-        self._added = frozenset(column.name for column in every if column.added)
+        self._added = frozenset(column.name for column in columns if column.added)
         self._day_is_received = self.day_of is None or self.day_of == self.day
         self._amounts = Amounts(self.columns, self.rejects)
         self._stamped_not_null = tuple(
-            column.name for column in every if column.added and not column.nullable and not column.hash_of
+            column.name for column in columns if column.added and not column.nullable and not column.hash_of
         )
 
     def apply(self, page: DecodingPage, requested: Requested) -> None:
@@ -198,13 +198,13 @@ class ColumnRules:
         values = get_column(page.rows, name)
         if values == stamps:
             return
-        both = list(zip(values, stamps, strict=True))
-        set_column_each(page.rows, name, [stamp if value is None else value for value, stamp in both])
+        pairs = list(zip(values, stamps, strict=True))
+        set_column_each(page.rows, name, [stamp if value is None else value for value, stamp in pairs])
         self.rejects.reject(
             page,
             {
                 i: (name, f"{name} is {value}, and {stamp} was requested")
-                for i, (value, stamp) in enumerate(both)
+                for i, (value, stamp) in enumerate(pairs)
                 if value is not None and stamp is not None and value != stamp
             },
         )

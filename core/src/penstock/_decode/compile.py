@@ -102,7 +102,9 @@ class _Declared(NamedTuple):
         """The columns of a derived stream that hold its parent's key."""
         if self.parent is None or self.stream.derived is None:
             return ()
-        return tuple(name for name, theirs in self.stream.derived.stamps.items() if theirs in self.parent.key)
+        return tuple(
+            name for name, parent_column in self.stream.derived.stamps.items() if parent_column in self.parent.key
+        )
 
 
 def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> dict[str, Column]:
@@ -177,12 +179,12 @@ def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[st
     front = [
         Column(
             name=name,
-            type=parent_columns[theirs].type,
-            zone=parent_columns[theirs].zone,
-            personal=parent_columns[theirs].personal,
-            description=f"{theirs} of the row in {parent.stream}",
+            type=parent_columns[parent_column].type,
+            zone=parent_columns[parent_column].zone,
+            personal=parent_columns[parent_column].personal,
+            description=f"{parent_column} of the row in {parent.stream}",
         )
-        for name, theirs in stamps_of(child, parent).items()
+        for name, parent_column in stamps_of(child, parent).items()
         if name not in names
     ]
     return (*front, *child.columns)
@@ -206,9 +208,9 @@ def _check_columns(declared: _Declared) -> None:
     if any(columns[key].type == "json" for key in declared.stream.key):
         raise TypeError(f"{name}: a json column cannot be part of a key")
     for column in columns.values():
-        for other in (*column.hash_of, *((column.derived_of,) if column.derived_of else ())):
-            if other not in columns:
-                raise TypeError(f"{name}: {column.name} is made of {other}, which is no column")
+        for origin in (*column.hash_of, *((column.derived_of,) if column.derived_of else ())):
+            if origin not in columns:
+                raise TypeError(f"{name}: {column.name} is made of {origin}, which is no column")
 
 
 def _identity(declared: _Declared) -> Sequence[str]:

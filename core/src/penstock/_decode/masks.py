@@ -52,12 +52,12 @@ def _leads_through(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
     if not isinstance(value, (dict, list)):
         return False
     name, selected_value = steps[0]
-    every = selected_value is not None or name == "*"
-    inner_steps = steps[1:] if every or isinstance(value, dict) else steps
+    is_any_name = selected_value is not None or name == "*"
+    inner_steps = steps[1:] if is_any_name or isinstance(value, dict) else steps
     if isinstance(value, list):
         inner = value
     else:
-        inner = list(value.values()) if every else [value[name]] if name in value else []
+        inner = list(value.values()) if is_any_name else [value[name]] if name in value else []
     return not inner_steps or all(_leads_through(item, inner_steps) for item in inner)
 
 
@@ -131,8 +131,8 @@ class Masks(NamedTuple):
         selected = {(folded(name), folded(value)) for name, value in ends if value is not None}
         last = {name for name, value in ends if value is None and name != "*"}
         values = frozenset(value for _, value in selected)
-        every = frozenset(map(folded, {*names, *last, *values}))
-        return cls(every, frozenset(selected), every if labels else values)
+        all_names = frozenset(map(folded, {*names, *last, *values}))
+        return cls(all_names, frozenset(selected), all_names if labels else values)
 
     def __bool__(self) -> bool:
         return bool(self.names or self.pairs)

@@ -99,8 +99,8 @@ def nested_elements(page: DecodingPage, column: Column, stamps: Mapping[str, str
         starts=list(accumulate(lengths, initial=0)),
         path=path,
         stamps={
-            name: list(chain.from_iterable(map(repeat, get_column(page.rows, theirs), lengths)))
-            for name, theirs in stamps.items()
+            name: list(chain.from_iterable(map(repeat, get_column(page.rows, parent_column), lengths)))
+            for name, parent_column in stamps.items()
         },
     )
 

@@ -66,11 +66,15 @@ class Measures(NamedTuple):
     @classmethod
     def of(cls, columns: Mapping[str, Column], hidden: Collection[str], dimensions: Iterable[Column]) -> "Measures":
         """``hidden``: the columns that are not delivered."""
-        every = columns.values()
+        all_columns = columns.values()
         return cls(
-            summed=tuple(column for column in every if column.additive and not column.added and not column.unit_of),
+            summed=tuple(
+                column for column in all_columns if column.additive and not column.added and not column.unit_of
+            ),
             priced=tuple(
-                (column, columns[column.unit_of]) for column in every if column.additive and column.unit_of in columns
+                (column, columns[column.unit_of])
+                for column in all_columns
+                if column.additive and column.unit_of in columns
             ),
             nullable=tuple(_nullable(columns, hidden)),
             dimensions=tuple(dimensions),

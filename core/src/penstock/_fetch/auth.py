@@ -125,10 +125,10 @@ class Signer:
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.
         """
-        theirs = response.date
-        if theirs is None:
+        provider_time = response.date
+        if provider_time is None:
             return False
-        skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
+        skew = timedelta(seconds=round((provider_time - response.received_at).total_seconds()))
         if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > MAX_SKEW:
             return False
         self.skew = skew

@@ -92,12 +92,12 @@ class Connections:
         if proxy is None:
             manager = urllib3.PoolManager(**options)
         else:
-            at = _address_of(proxy, scheme)
-            if at.scheme not in ("http", "https"):
+            address = _address_of(proxy, scheme)
+            if address.scheme not in ("http", "https"):
                 return _socks_manager(proxy, options)
-            if at.scheme == "https":
+            if address.scheme == "https":
                 options["proxy_ssl_context"] = self._tls()
-            login = make_headers(proxy_basic_auth=unquote(at.auth)) if at.auth else {}
+            login = make_headers(proxy_basic_auth=unquote(address.auth)) if address.auth else {}
             manager = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
         manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
         return manager

@@ -198,9 +198,9 @@ def share_of(limit: float, shards: int, index: int) -> float:
     sum of all shards within the limit in every second, however the shards coincide.
     """
     whole, fraction = divmod(limit, 1)
-    each, more = divmod(int(whole), shards)
-    share = each + (index < more)
-    return share + fraction if fraction and index == more else share
+    base, remainder = divmod(int(whole), shards)
+    share = base + (index < remainder)
+    return share + fraction if fraction and index == remainder else share
 
 
 def max_shards(source: ConfiguredSource) -> int:

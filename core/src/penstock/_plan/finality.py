@@ -92,6 +92,6 @@ def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     while stream.parent is not None:
         stream = source.stream(stream.parent.stream)
         read.append(stream)
-    columns = [attrs.asdict(column) for one in read for column in source.columns_of(one)]
+    columns = [attrs.asdict(column) for read_stream in read for column in source.columns_of(read_stream)]
     text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -313,13 +313,13 @@ class Registry:
         by_name: dict[str, list[Offer]] = {}
         for name, offer in offers:
             by_name.setdefault(name, []).append(offer)
-        clashes = {name: tuple(offer.plugin for offer in same) for name, same in by_name.items() if len(same) > 1}
+        clashes = {name: tuple(offer.plugin for offer in group) for name, group in by_name.items() if len(group) > 1}
         for name, plugins in clashes.items():
             for plugin in plugins:
                 others = sorted({str(other) for other in plugins if other != plugin}) or ["itself, twice"]
                 what = f"{OFFERED_BY_HOOK[hook][1]} {name!r}"
                 self._plugins.add_broken(plugin, f"the {what} is also offered by {', '.join(others)}; none is used")
-        usable = {name: same[0] for name, same in by_name.items() if name not in clashes}
+        usable = {name: group[0] for name, group in by_name.items() if name not in clashes}
         return Offers(usable, clashes, tuple(failed))
 
     def _validate(self, hook: str, source: str, offers: Iterable[tuple[str, Offer]]) -> list[Broken]:

@@ -67,10 +67,10 @@ def _source_status(
     configured = _configured(setup, source)
     zones, accounts_by_stream = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
-    every: Sequence[AccountCounts] = ledger.counts(source)
+    all_counts: Sequence[AccountCounts] = ledger.counts(source)
     if is_expected:
-        every = sorted((*every, *_never_read(every, accounts_by_stream)), key=attrgetter("stream"))
-    counts = [count for count in every if matches_account(accounts, count.account.values())]
+        all_counts = sorted((*all_counts, *_never_read(all_counts, accounts_by_stream)), key=attrgetter("stream"))
+    counts = [count for count in all_counts if matches_account(accounts, count.account.values())]
     if not counts and not any(matches_account(accounts, names) for names in accounts_by_stream.values()):
         return None
     runs = _summary_of(source_ledger.runs(), now)

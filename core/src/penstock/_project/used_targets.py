@@ -33,7 +33,7 @@ class UsedTargets:
         """Target -> the sources it was used for, the target used last first; only for ``sources``, if given."""
         only = None if sources is None else set(sources)
         used: dict[str, dict[str, str]] = {
-            target: {source: at for source, at in by_source.items() if only is None or source in only}
+            target: {source: used_at for source, used_at in by_source.items() if only is None or source in only}
             for target, by_source in self._read().items()
         }
         newest = sorted((target for target in used if used[target]), key=lambda target: max(used[target].values()))
@@ -46,7 +46,7 @@ class UsedTargets:
         """
         by_target = self._read()
         times = dict.fromkeys(sources, now.isoformat())
-        last = max((at for used in by_target.values() for at in used.values()), default="")
+        last = max((used_at for used in by_target.values() for used_at in used.values()), default="")
         if all(by_target.get(target, {}).get(source) == last for source in times):
             return  # the order stays the same, and a write waits twice for the disk
         by_target.setdefault(target, {}).update(times)
@@ -73,7 +73,8 @@ class UsedTargets:
         try:
             targets = json.loads(self.file.read_text())["targets"]
             return {
-                str(target): {str(source): str(at) for source, at in used.items()} for target, used in targets.items()
+                str(target): {str(source): str(used_at) for source, used_at in used.items()}
+                for target, used in targets.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # absent or damaged: it is written anew

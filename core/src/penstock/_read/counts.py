@@ -131,9 +131,9 @@ class ListingCounts:
         page but the last is full, so that a shorter one was cut.
         """
         if self.total is None and (count > size if last else count != size):
-            which = "the last page" if last else "a page in the middle"
+            place = "the last page" if last else "a page in the middle"
             raise PagingError(
-                f"{which} holds {count} records where the first holds {size}. The provider cut a page, or "
+                f"{place} holds {count} records where the first holds {size}. The provider cut a page, or "
                 f"its data changed while {self.paginator} requested its pages"
             )
 

@@ -115,12 +115,12 @@ class ReportClaims:
 
     def claim(self, poll: Request, report: PendingReport) -> PendingReport | None:
         """Record a report. Returns the report of another submission that has the same poll, if there is one."""
-        other = self._reports.setdefault(poll.identity, report)
-        if other.request == report.request:
+        recorded = self._reports.setdefault(poll.identity, report)
+        if recorded.request == report.request:
             self._polls[report.request] = poll.identity
             return None
         self._shared.add(poll.identity)
-        return other
+        return recorded
 
     def is_shared(self, poll: Request) -> bool:
         """Whether the responses to several submissions name the report of this poll."""
@@ -277,9 +277,9 @@ class ReportsOnDemand:
 
     def _claim(self, submission: Request, report: PendingReport) -> None:
         """Raises ReportError where this is the report of another submission; the next run adopts neither."""
-        other = self.claims.claim(self._poll_call(submission, report).request, report)
-        if other is not None:
-            for pending in (other, report):
+        claimed = self.claims.claim(self._poll_call(submission, report).request, report)
+        if claimed is not None:
+            for pending in (claimed, report):
                 if self.ledger is not None:
                     self.ledger.drop(pending)
             raise self._ambiguous(report)

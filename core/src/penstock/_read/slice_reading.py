@@ -120,8 +120,8 @@ class SliceReading:
         halved = halves(slice_, DAY if self.ceilings.whole_days else UNITS[self.planned.stream.smallest])
         if not halved:
             return []
-        same = [request.identity for request in self._requests(slice_)]
-        return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
+        whole = [request.identity for request in self._requests(slice_)]
+        return [] if any([request.identity for request in self._requests(half)] == whole for half in halved) else halved
 
     def _discard(self, slice_: Slice) -> None:
         """

@@ -49,7 +49,7 @@ def replaced_json(body: bytes, replace: Replace) -> bytes:
     JSON, or what there is of it, with the replacement of every value; everything else byte for byte.
     """
     pieces: list[bytes] = []
-    at = 0
+    position = 0
     names: list[str] = []
     frames: list[list[bool]] = []  # of each open array or object: is it an object, and has it named a member?
     name_due = False
@@ -77,9 +77,9 @@ def replaced_json(body: bytes, replace: Replace) -> bytes:
             names.append(text_of(token))
             frames[-1][1], name_due = True, False
         elif (new := replace(names, hit.start(), token)) is not None:
-            pieces += (body[at : hit.start()], new)
-            at = hit.end()
-    return b"".join((*pieces, body[at:])) if pieces else body
+            pieces += (body[position : hit.start()], new)
+            position = hit.end()
+    return b"".join((*pieces, body[position:])) if pieces else body
 
 
 def text_of(token: bytes) -> str:
@@ -395,18 +395,18 @@ class _Replacement:
 def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
     """The places of the records in the body; the whole body if a run of them is not found in it."""
     regions: list[tuple[int, int]] = []
-    at = 0
+    position = 0
     for item in items:
         raw = bytes(item.raw)
         if len(raw) <= 2 or item.format == "csv":  # empty
             continue
-        start = body.find(raw, at)
+        start = body.find(raw, position)
         if start < 0:
             start = body.find(raw)
         if start < 0:
             return [(0, len(body))]
         regions.append((start, start + len(raw)))
-        at = start + len(raw)
+        position = start + len(raw)
     return sorted(regions)
 
 

@@ -100,8 +100,8 @@ class Recording:
             self._used.add(key)
             path, about = self._responses[key].popleft() if self._responses.get(key) else (self.folder, {})
         if not about:
-            more = "no further response to" if again else "no response to"
-            seen = f"the recording {self.folder} has {more} this request"
+            phrase = "no further response to" if again else "no response to"
+            seen = f"the recording {self.folder} has {phrase} this request"
             advice = (
                 "It was made with other settings, for other days, with another version of the connector, or without "
                 "--full: then it has no final days, and a replay of it takes no --full. Record again with the options "

@@ -116,7 +116,7 @@ class OpenJobs:
                 same_reason = not self.job_runs and str(error) in map(str, reasons)
                 reasons.append(error)
                 if same_reason:  # it is of the target itself, and each further source would wait for it again
-                    self.context.unusable |= {rest.source.name: error for rest in jobs[number:]}
+                    self.context.unusable |= {unread_job.source.name: error for unread_job in jobs[number:]}
                     break
                 self.context.unusable[job.source.name] = error
                 continue
@@ -205,8 +205,8 @@ class OpenJobs:
         """Close a job, and the client of its source if no other job needs it."""
         self.job_runs.remove(job_run)
         job_run.close()
-        others = [*(job_run.job for job_run in self.job_runs), *(job for _, job in self._waiting)]
-        if job_run.source.name not in {job.source.name for job in others}:
+        remaining_jobs = [*(job_run.job for job_run in self.job_runs), *(job for _, job in self._waiting)]
+        if job_run.source.name not in {job.source.name for job in remaining_jobs}:
             self.context.close_client(job_run.source)
 
     def interrupt(self, run_ended: threading.Event) -> None:

@@ -29,5 +29,5 @@ def shown(value: Any) -> str:
 def sort_of(value: Any) -> str:
     """The kind of a TOML value, in the words of a message."""
     names = ((bool, "true or false"), (str, "text"), (int, "a whole number"), ((float, Decimal), "a number"))
-    more = ((datetime, "a date and time"), (date, "a date"), (time, "a time"), (dict, "a table"), (list, "a list"))
-    return next((name for kind, name in (*names, *more) if isinstance(value, kind)), type(value).__name__)
+    types = ((datetime, "a date and time"), (date, "a date"), (time, "a time"), (dict, "a table"), (list, "a list"))
+    return next((name for kind, name in (*names, *types) if isinstance(value, kind)), type(value).__name__)

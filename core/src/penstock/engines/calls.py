@@ -121,12 +121,12 @@ def _converter() -> Converter:
     converter.register_structure_hook(Decimal, lambda text, _: Decimal(text))
 
     def listed(values: Any, hint: Any) -> Any:
-        of: Any = get_args(hint)[0]
-        return [converter.structure(value, of) for value in values]
+        element_type: Any = get_args(hint)[0]
+        return [converter.structure(value, element_type) for value in values]
 
     def mapped(pairs: Any, hint: Any) -> Any:
-        key, of = get_args(hint)
-        return {converter.structure(name, key): converter.structure(value, of) for name, value in pairs}
+        key, value_type = get_args(hint)
+        return {converter.structure(name, key): converter.structure(value, value_type) for name, value in pairs}
 
     converter.register_structure_hook_func(lambda hint: get_origin(hint) in iterables, listed)
     converter.register_structure_hook_func(_has_keys_of_a_class, mapped)

@@ -220,12 +220,12 @@ class Deliveries(PartitionQueries):
             "order by restated_at, source, stream",
             *(value for values in terms.values() for value in values),
         )
-        for from_source, stream, text, run_id, at, before, after, came, went, changed, sums in rows:
+        for from_source, stream, text, run_id, restated_at, before, after, came, went, changed, sums in rows:
             yield Restatement(
                 source=from_source,
                 partition=dated(partition_of(stream, text)),
                 run_id=run_id,
-                restated_at=known_moment(at),
+                restated_at=known_moment(restated_at),
                 rows=(before, after),
                 sums={column: (Decimal(old), Decimal(new)) for column, (old, new) in json.loads(sums).items()},
                 changes=None if came is None else {"came": came, "went": went, "changed": changed},

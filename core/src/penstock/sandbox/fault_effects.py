@@ -164,8 +164,8 @@ def stall(seconds: float, *, in_body: bool = False) -> Effect:
     def effect(context: FaultContext) -> SandboxResponse:
         body = context.response.body
         whole = _head(context.response, len(body)) + body
-        at = len(whole) - len(body) // 2 if in_body else 0
-        return _scripted(context.response, (whole[:at], SendPause(seconds), whole[at:]))
+        position = len(whole) - len(body) // 2 if in_body else 0
+        return _scripted(context.response, (whole[:position], SendPause(seconds), whole[position:]))
 
     return effect
 
@@ -181,8 +181,8 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Effect:
         def steps() -> Iterator[Step]:
             yield at_once
             slow = min(len(slowly), int(most_s / pause_s))
-            for at in range(slow):
-                yield slowly[at : at + 1]
+            for position in range(slow):
+                yield slowly[position : position + 1]
                 yield SendPause(pause_s)
             yield slowly[slow:]
 
@@ -280,14 +280,14 @@ def records_in(raw: bytes) -> list[tuple[int, int]]:
         for found in re.finditer(r'"(?:[^"\\]|\\.)*"|\[\s*(?=\{)', text):
             if not found[0].startswith("["):
                 continue
-            spans, at = [], found.end()
+            spans, position = [], found.end()
             while True:
-                _, end = decoder.raw_decode(text, at)
-                spans.append((at, end))
+                _, end = decoder.raw_decode(text, position)
+                spans.append((position, end))
                 comma = re.compile(r"\s*,\s*").match(text, end)
                 if comma is None:
                     return spans
-                at = comma.end()
+                position = comma.end()
         lines = [(line.start(), line.end()) for line in re.finditer(r"\{[^\n]*\}", text)]
         for start, end in lines:
             decoder.raw_decode(text[start:end])
@@ -316,11 +316,11 @@ def in_every_second(edit: Callable[[bytes], bytes]) -> Effect:
 
     def effect(context: FaultContext) -> SandboxResponse | None:
         raw = context.response.body
-        pieces, at = [], 0
+        pieces, position = [], 0
         for start, end in records_in(raw)[::2]:
-            pieces += [raw[at:start], edit(raw[start:end])]
-            at = end
-        edited = b"".join([*pieces, raw[at:]])
+            pieces += [raw[position:start], edit(raw[start:end])]
+            position = end
+        edited = b"".join([*pieces, raw[position:]])
         return evolve(context.response, body=edited) if edited != raw else None
 
     return effect

@@ -156,23 +156,23 @@ class _Faulty:
         with self._lock:
             if key not in self._to_come:
                 chance = random.Random(f"{self._seed} {key!r}")  # noqa: S311
-                turns = [[at] * fault.times for at, fault in enumerate(self._faults) if fault.kind == "transient"]
+                turns = [[index] * fault.times for index, fault in enumerate(self._faults) if fault.kind == "transient"]
                 chance.shuffle(turns)
                 affected = chance.random() < self._share
-                self._to_come[key] = [at for turn in turns for at in turn] if affected else []
+                self._to_come[key] = [index for turn in turns for index in turn] if affected else []
             due = []
-            for at, fault in enumerate(self._faults):
+            for index, fault in enumerate(self._faults):
                 if not fault.when(request):
                     continue
-                if self._let_through[at] < fault.after:
-                    self._let_through[at] += 1
+                if self._let_through[index] < fault.after:
+                    self._let_through[index] += 1
                 else:
-                    due.append(at)
-            fatal = [at for at in due if self._faults[at].kind == "fatal"]
+                    due.append(index)
+            fatal = [index for index in due if self._faults[index].kind == "fatal"]
             turns_left = self._to_come[key]
             if turns_left[:1] == [_PASS]:
                 return fatal
-            return fatal + [at for at in dict.fromkeys(turns_left) if at in due]
+            return fatal + [index for index in dict.fromkeys(turns_left) if index in due]
 
     def _count_applied(self, key: Hashable, index: int) -> None:
         with self._lock:

@@ -32,11 +32,11 @@ def columns_by_name(stream: Stream, others: Mapping[str, Stream]) -> dict[str, C
 def problems_in_record(stream: Stream, columns: Mapping[str, Column]) -> Iterator[str]:
     for column in columns.values():
         if column.derived_of is not None:
-            at = f"{stream.record.__name__}.{column.name}: derived(of={column.derived_of!r})"
+            place = f"{stream.record.__name__}.{column.name}: derived(of={column.derived_of!r})"
             if column.derived_of not in columns:
-                yield f"{at} {no_column(stream, column.derived_of, columns)}"
+                yield f"{place} {no_column(stream, column.derived_of, columns)}"
             if column.type != "decimal":
-                yield f"{at} is annotated as {column.type}; an exact number is a Decimal"
+                yield f"{place} is annotated as {column.type}; an exact number is a Decimal"
         for name in column.hash_of:
             if name not in columns:
                 yield f"{stream.record.__name__}.{column.name}: row_key({name!r}) {no_column(stream, name, columns)}"

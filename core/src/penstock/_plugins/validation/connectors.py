@@ -50,20 +50,20 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
         return
     for attribute in keys_of(settings):
         if attribute.type is None:
-            at = f"{name}.{attribute.name} ({source_line(settings)})"  # reads the source, so for a problem only
-            yield f"{at} has no type; write {attribute.name}: str = setting(...)"
+            place = f"{name}.{attribute.name} ({source_line(settings)})"  # reads the source, so for a problem only
+            yield f"{place} has no type; write {attribute.name}: str = setting(...)"
         elif written := _with_elements(attribute.type):
-            at = f"{name}.{attribute.name} ({source_line(settings)})"
+            place = f"{name}.{attribute.name} ({source_line(settings)})"
             yield (
-                f"{at} has a type that does not name its elements, so that they would not be checked; write "
+                f"{place} has a type that does not name its elements, so that they would not be checked; write "
                 f"{attribute.name}: {written} = setting(...)"
             )
         elif (
             attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and info_of(attribute).secret is not False
         ):
-            at = f"{name}.{attribute.name} ({source_line(settings)})"
+            place = f"{name}.{attribute.name} ({source_line(settings)})"
             yield (
-                f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
+                f"{place} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
                 "setting(...), or setting(..., secret=False) if it is none"
             )
 

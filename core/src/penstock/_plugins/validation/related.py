@@ -35,17 +35,17 @@ def problems_in_named_streams(stream: Stream, others: Mapping[str, Stream], colu
     if stream.derived is not None:
         needed.append(("derived", stream.derived.stream, (stream.derived.column, *stream.derived.stamps.values())))
     for what, name, columns in needed:
-        other = others.get(name)
+        named = others.get(name)
         if name == stream.name:
             yield f"{what} names the stream itself"
-        elif other is None:
+        elif named is None:
             yield f"{what} names the stream {name!r}, which does not exist.{did_you_mean(name, others)}"
-        elif other.not_built:
+        elif named.not_built:
             yield f"{what} names the stream {name!r}, which is not built"
-        elif other.derived is not None:
-            yield f"{what} names the stream {name!r}, which is derived itself; name {other.derived.stream!r}"
-        elif (existing := columns_of_all[name]) is not None and other.extra_columns is None:
-            yield from (f"{what}: {no_column(other, column, existing)}" for column in columns if column not in existing)
+        elif named.derived is not None:
+            yield f"{what} names the stream {name!r}, which is derived itself; name {named.derived.stream!r}"
+        elif (existing := columns_of_all[name]) is not None and named.extra_columns is None:
+            yield from (f"{what}: {no_column(named, column, existing)}" for column in columns if column not in existing)
     yield from _problems_in_parent(stream, others, columns_of_all)
 
 
@@ -55,11 +55,11 @@ def _problems_in_lister(stream: Stream, others: Mapping[str, Stream], name: str,
     if lister is not None and (lister.kind != "snapshot" or lister.account is not None):
         divided = f"divided by {lister.account}" if lister.account is not None else f"of kind {lister.kind!r}"
         yield f"accounts_from names the stream {name!r}, which is {divided}; name a snapshot without account"
-    for other in others.values():
-        if other.accounts_from is not None and other.accounts_from[0] == name and other.accounts_from[1] != column:
+    for named in others.values():
+        if named.accounts_from is not None and named.accounts_from[0] == name and named.accounts_from[1] != column:
             yield (
-                f"accounts_from names the column {column!r} of {name}, and {other.name} names "
-                f"{other.accounts_from[1]!r}; streams that are divided by one list name the same column"
+                f"accounts_from names the column {column!r} of {name}, and {named.name} names "
+                f"{named.accounts_from[1]!r}; streams that are divided by one list name the same column"
             )
             return
 

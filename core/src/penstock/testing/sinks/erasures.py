@@ -102,8 +102,8 @@ class ErasureTests(Suite):
         days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2)}
         shorn = OF_CLICKS[0].layout
         for number, point in enumerate(self.erase_points):
-            here = place / str(number)
-            sink = self.sink(here)
+            folder = place / str(number)
+            sink = self.sink(folder)
             target = sink.open(SOURCE, "r1")
             for day, rows in days.items():
                 deliver(target, day, [(CLICKS, rows), (TAGS, [])])
@@ -115,20 +115,20 @@ class ErasureTests(Suite):
             assert killed_at(point, work), f"{point} was never reached"
 
             target = sink.open(SOURCE, "r3")
-            self._assert_agrees(here, "clicks", target)
+            self._assert_agrees(folder, "clicks", target)
             assert erase(target, OF_CLICKS).left == ()
             target.close()
-            self._assert_agrees(here, "clicks")
+            self._assert_agrees(folder, "clicks")
             expected = [{**row, "offer": None} for rows in days.values() for row in rows]
-            assert self.found(here, shorn) == plain(shorn, expected), point
+            assert self.found(folder, shorn) == plain(shorn, expected), point
 
     def test_killed_while_values_of_merged_rows_are_erased(self, place: Path) -> None:
         """
         After a kill while values of a stream that is merged by key are erased, no day is missing.
         """
         for number, point in enumerate(self.erase_merged_points or self.erase_points):
-            here = place / str(number)
-            sink = self.sink(here)
+            folder = place / str(number)
+            sink = self.sink(folder)
             target = sink.open(SOURCE, "r1")
             deliver_leads(target)
             target.close()
@@ -139,13 +139,13 @@ class ErasureTests(Suite):
             assert killed_at(point, work), f"{point} was never reached"
 
             target = sink.open(SOURCE, "r3")
-            self._assert_agrees(here, "leads", target)
+            self._assert_agrees(folder, "leads", target)
             assert erase(target, OF_LEADS, "leads").left == ()
             target.close()
-            self._assert_agrees(here, "leads")
+            self._assert_agrees(folder, "leads")
             leads, answers = (erasure.layout for erasure in OF_LEADS)
-            assert self.found(here, leads) == plain(leads, [lead(1), lead(2)]), point
-            assert self.found(here, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")]), point
+            assert self.found(folder, leads) == plain(leads, [lead(1), lead(2)]), point
+            assert self.found(folder, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")]), point
 
     def _assert_ledger_agrees(self, place: Path, before: Mapping[Partition, LedgerEntry]) -> None:
         """The rows of the ledger are those before the erasure, but for versions and files; rejected text is erased."""

@@ -36,8 +36,8 @@ class KillTests(Suite):
         new: Streams = [(CLICKS, [click(2), click(3), click(4)]), (TAGS, [tag("c3", "new")])]
         for number, point in enumerate(self.commit_points):
             for former in (old, []):
-                here = place / f"{number}{bool(former)}"
-                sink = self.sink(here)  # before the fork: what is made for it must be the child's, too
+                folder = place / f"{number}{bool(former)}"
+                sink = self.sink(folder)  # before the fork: what is made for it must be the child's, too
                 if former:
                     target = sink.open(SOURCE, "r1")
                     deliver(target, a_day(), former, run_id="r1")
@@ -53,7 +53,7 @@ class KillTests(Suite):
                 expected = new if entry is not None and entry.run_id == "r2" else former
                 assert (entry is not None) == bool(expected), point
                 for layout, rows in expected or [(CLICKS, []), (TAGS, [])]:
-                    assert self.found(here, layout) == plain(layout, rows), point
+                    assert self.found(folder, layout) == plain(layout, rows), point
                 if entry is not None:
                     assert entry.delivered, point
                     assert entry.rows == len(expected[0][1]), point
@@ -61,7 +61,7 @@ class KillTests(Suite):
                 deliver(target, a_day(), new, run_id="r3")
                 target.close()
                 for layout, rows in new:
-                    assert self.found(here, layout) == plain(layout, rows), point
+                    assert self.found(folder, layout) == plain(layout, rows), point
 
     def test_killed_in_a_group(self, place: Path) -> None:
         """
@@ -74,8 +74,8 @@ class KillTests(Suite):
             for day in (1, 2, 3)
         }
         for number, point in enumerate((*self.commit_points, *(f"{point}:2" for point in self.commit_points))):
-            here = place / str(number)
-            sink = self.sink(here)
+            folder = place / str(number)
+            sink = self.sink(folder)
             target = sink.open(SOURCE, "r1")
             if not has_own(target, "commit_group"):
                 target.close()
@@ -95,12 +95,12 @@ class KillTests(Suite):
                 for partition, entry in entries.items()
             }
             assert list(shown) == list(old), point
-            assert self.found(here, CLICKS) == plain(CLICKS, [row for rows in shown.values() for row in rows]), point
+            assert self.found(folder, CLICKS) == plain(CLICKS, [row for rows in shown.values() for row in rows]), point
             assert all(entry.rows == len(shown[partition]) for partition, entry in entries.items()), point
             assert all(entry.delivered and target.is_intact(entry) for entry in entries.values()), point
             deliver_group(target, new, run_id="r3")
             target.close()
-            assert self.found(here, CLICKS) == plain(CLICKS, [row for rows in new.values() for row in rows]), point
+            assert self.found(folder, CLICKS) == plain(CLICKS, [row for rows in new.values() for row in rows]), point
 
     def test_one_of_a_group_fails(self, place: Path) -> None:
         """
@@ -133,30 +133,30 @@ class KillTests(Suite):
         expected = [lead(1, "sold"), lead(2), lead(3, "sold"), lead(4)]
         answers = [answer(1, "b", "2"), answer(2, "a", "1"), answer(4, "a", "3")]
         for number, point in enumerate(self.merge_points):
-            here = place / str(number)
-            target = self.sink(here).open(SOURCE, "r1")
+            folder = place / str(number)
+            target = self.sink(folder).open(SOURCE, "r1")
             first = [(LEADS, [lead(1), lead(2)]), (ANSWERS, [answer(1, "a", "1"), answer(2, "a", "1")])]
             deliver(target, a_lead_day(1), first)
             target.finish("leads")
             target.close()
 
-            def work(here: Path = here) -> None:
-                target = self.sink(here).open(SOURCE, "r2")
+            def work(folder: Path = folder) -> None:
+                target = self.sink(folder).open(SOURCE, "r2")
                 for partition, streams in days.items():
                     deliver(target, partition, streams, run_id="r2")
                 target.finish("leads")
 
             assert killed_at(point, work), f"{point} was never reached"
 
-            target = self.sink(here).open(SOURCE, "r3")
+            target = self.sink(folder).open(SOURCE, "r3")
             entries = ledger_of(target).entries(SOURCE, "leads")
             assert all(entry.delivered and target.is_intact(entry) for entry in entries.values()), point
             if set(days) <= set(entries):
-                assert self.found(here, LEADS) == plain(LEADS, expected), point
+                assert self.found(folder, LEADS) == plain(LEADS, expected), point
             for partition, streams in days.items():
                 if partition not in entries:
                     deliver(target, partition, streams, run_id="r3")
             target.finish("leads")
             target.close()
-            assert self.found(here, LEADS) == plain(LEADS, expected), point
-            assert self.found(here, ANSWERS) == plain(ANSWERS, answers), point
+            assert self.found(folder, LEADS) == plain(LEADS, expected), point
+            assert self.found(folder, ANSWERS) == plain(ANSWERS, answers), point
