@@ -36,7 +36,7 @@ from penstock._cli import Commands, command_group
 from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
-from penstock._run_report.exit_codes import STATUS
+from penstock._run_report.report import STATUS
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 

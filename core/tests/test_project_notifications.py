@@ -11,7 +11,7 @@ import pytest
 from penstock import ConfigError, Project, SandboxRequest, SandboxResponse
 from penstock._config.pipeline import Occasion
 from penstock._project.notify import OCCASIONS
-from penstock._run_report.exit_codes import STATUS
+from penstock._run_report.report import STATUS
 from penstock.sandbox.server import Server, serve
 from project_shop import DAYS, NOW, PLUGINS, AnHourLater, Shop, Stopped, config
 

@@ -18,7 +18,7 @@ from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry
-from penstock._project.credentials import check_credentials
+from penstock._project.check import check_credentials
 from penstock._project.read import layouts_of
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs

@@ -2,7 +2,7 @@
 The network: one attempt of one request over urllib3, whole or with an error that names the reason.
 
 urllib3 handles connections, TLS, proxies and the framing of bodies. Around it stand a deadline over the whole attempt
-(``attempt``), bounds on the size of a body as sent and decompressed (``body``), the detection of bytes behind a body,
+(``deadlines``), bounds on the size of a body as sent and decompressed (``body``), the detection of bytes behind a body,
 URLs that stay as they were signed, and pools by scheme and proxy (``connections``), the origin rule (``origin``), and
 the texts of failures (``network_errors``). urllib3's retries and redirects are off.
 """

@@ -1,12 +1,14 @@
 """
-Messages about plugins: an error in the words of its author, its place in the plugin's own code, and what to do.
+Messages about plugins: an error in the words of its author, its place in the plugin's own code, and what to do. An
+unforeseen exception of a plugin's code becomes an error that names the plugin.
 """
 
 import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +29,8 @@ FAILURES = (Exception, SystemExit)
 What counts as a failure of an author's code. ``sys.exit`` there must not end a command, perhaps with exit code 0, nor
 the thread of a request. KeyboardInterrupt ends the command.
 """
+
+_FORESEEN = (PenstockError, OSError, MemoryError, RecursionError)
 
 # penstock and the plugins that are released with it stand between a plugin's own code and an error.
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
@@ -88,6 +92,45 @@ def defect(error: BaseException, connector: str, what_now: str) -> PenstockError
         f"{describe_error(error)}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
         f"penstock, not of your configuration. {what_now}"
     )
+
+
+@contextmanager
+def connector_errors(name: str) -> Iterator[None]:
+    """Turn an unforeseen exception of a connector's code into a PluginError that names the connector."""
+    with _errors_of("connector", name):
+        yield
+
+
+@contextmanager
+def sink_errors(kind: str) -> Iterator[None]:
+    """Turn an unforeseen exception of a sink's code into a PluginError that names the kind of sink."""
+    with _errors_of("sink", kind):
+        yield
+
+
+def sink_error(error: Exception, kind: str) -> Exception:
+    """An exception of a sink's code: a PluginError that names the kind of sink, where it was not foreseen."""
+    return error if isinstance(error, _FORESEEN) else _unforeseen("sink", kind, error)
+
+
+@contextmanager
+def _errors_of(what: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except _FORESEEN:
+        raise
+    except FAILURES as error:
+        raise _unforeseen(what, name, error) from error
+
+
+def _unforeseen(what: str, name: str, error: BaseException) -> PluginError:
+    plugin_error = PluginError(
+        f"the {what} {name} failed with {describe_error(error)}{place_in_plugin(error)}. This is a defect of the "
+        f"{what} or of penstock, not of your configuration: report it to the {what}'s publisher, with the traceback "
+        "that --debug prints"
+    )
+    plugin_error.__cause__ = error
+    return plugin_error
 
 
 def probable_meaning(error: BaseException | None) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from attrs import evolve, frozen
 
 from penstock._config.target_text import shown_target
-from penstock._plugins.unforeseen import connector_errors
+from penstock._plugins.plugin_errors import connector_errors
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query

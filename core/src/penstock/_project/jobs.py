@@ -17,7 +17,7 @@ from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._plugins.unforeseen import connector_errors
+from penstock._plugins.plugin_errors import connector_errors
 from penstock._project.setup import Notice, Setup, window_of
 from penstock.errors import ConfigError, PenstockError, UsageError, one_error
 from penstock.names import did_you_mean

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field
 
-from penstock._plugins.unforeseen import connector_errors
 from penstock._util.days import window
 from penstock.errors import ConfigError, PenstockError, PluginError, UsageError, one_error
 from penstock.events import Event, OnEvent, ignore
@@ -219,6 +218,7 @@ class Setup:
         """The source of a section, whose notices are added. Raises ConfigError and PluginError."""
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import unknown_accounts, unknown_exclusions
+        from penstock._plugins.plugin_errors import connector_errors
 
         checked = self.config.source(name, self.registry)
         connector = self.config.connector_of(name)

@@ -16,7 +16,7 @@ from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.unforeseen import sink_errors
+from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page

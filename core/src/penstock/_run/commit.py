@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.window import first_served
-from penstock._plugins.unforeseen import sink_error
+from penstock._plugins.plugin_errors import sink_error
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures

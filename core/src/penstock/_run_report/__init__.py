@@ -1,3 +1,3 @@
 """
-The report of a run (``report``), its exit code (``exit_codes``), and the log of one source in it (``log``).
+The report of a run and its exit code (``report``), and the log of one source in it (``log``).
 """

@@ -10,12 +10,22 @@ import msgspec
 from attrs import asdict, define, evolve, field, fields
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
-from penstock._run_report.exit_codes import STATUS, exit_code_of
 from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
 from penstock.events import ReportedError, ReportMembers
 from penstock.model import Partition
 from penstock.names import counted
 from penstock.redact import mask, mask_json
+
+STATUS: Mapping[int, str] = {
+    0: "delivered",
+    1: "failed",
+    3: "refused",
+    4: "deadline",
+    5: "rejected",
+    6: "locked",
+    130: "interrupted",
+}
+"""The exit codes of a run, and the word for each."""
 
 _PUBLISHED = (
     "requests",
@@ -243,7 +253,25 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        return exit_code_of(self)
+        """The first that applies of 130, 3, 1, 4, 6, 5; else 0."""
+        counts = self.streams.values()
+        if self.interrupted:
+            return 130
+        if self.refused or self.forbidden - self.accepted:
+            return 3
+        if self.errors or any(count.failed or count.truncated for count in counts):
+            return 1
+        if self.deadline or self.parked:
+            return 4
+        if self.locked:
+            return 6
+        if not self.allowed.covers(self.rejected_or_unread, self.fetched):
+            return 5
+        if self.allowed.share != 1 and any(count.missing_measures for count in counts):
+            return 5
+        if self.allowed.strict and any(count.unknown_members for count in counts):
+            return 5
+        return 0
 
     @property
     def rejected_or_unread(self) -> int:

@@ -18,7 +18,7 @@ from penstock._config.config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
-from penstock._plugins.unforeseen import connector_errors, sink_errors
+from penstock._plugins.plugin_errors import connector_errors, sink_errors
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey

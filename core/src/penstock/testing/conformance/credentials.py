@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from penstock._project.credentials import check_credentials
+from penstock._project.check import check_credentials
 from penstock.errors import AuthenticationError, ConfigError, PenstockError
 from penstock.events import Event
 from penstock.model import Request, origin_of
