@@ -43,6 +43,7 @@ class ReadResult:
     absent: frozenset[str]  # measures that no record has, though all pages have ``unknown`` members
     unknown: Sequence[str]  # members that the record class does not have
     replacement_errors: Mapping[Partition, BrokenBodyError]  # of the partitions that these rows must not replace
+    missing: frozenset[str] = frozenset()  # of ``absent``, those that earlier readings have; known before the commit
 
     def read_at_within(self, closes: datetime | None) -> datetime:
         """When the rows were read, by the provider's clock where ours makes the difference to when they are final."""

@@ -5,7 +5,7 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from penstock._config.sink_defaults import has_own
 from penstock._config.source import ConfiguredSource
@@ -139,7 +139,8 @@ class Committer:
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
-        self._missing_measures.add(result)
+        if missing := self._missing_measures.add(result):
+            result = evolve(result, missing=missing)
         self._commit_each(self._order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
@@ -149,9 +150,7 @@ class Committer:
 
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""
-        for on_demand in {result.on_demand for result in self._commit(self._group.take())}:
-            if on_demand is not None:
-                on_demand.drop_delivered()
+        _drop_reports(self._commit(self._group.take()))
         self.failures.flush()
 
     def count_rejected(self, result: ReadResult) -> None:
@@ -215,12 +214,10 @@ class Committer:
 
     def _commit_alone(self, result: ReadResult) -> None:
         """Commit partitions one by one; the first that is committed has the undated records."""
-        undated, committed = tuple(result.undated), False
+        committed: list[ReadResult] = []
         for read in _partitions_of(result):
-            if self._commit([read], undated):
-                undated, committed = (), True
-        if committed and result.on_demand is not None:
-            result.on_demand.drop_delivered()
+            committed += self._commit([read], () if committed else result.undated)
+        _drop_reports(committed)
 
     def _commit(self, partitions: Iterable[PartitionRead], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
         """
@@ -310,7 +307,6 @@ class Committer:
         planned = result.planned
         former = planned.entries.get(partition) if planned.entries else None
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        imperfect = result.is_imperfect or (result.absent and self._missing_measures.missing_in(result))
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
@@ -320,7 +316,7 @@ class Committer:
             read_at=result.read_at_within(closes),
             open_until=None if result.stays_open else closes,
             fingerprint=planned.fingerprint,
-            reader_version=planned.reader_version if imperfect else "",
+            reader_version=planned.reader_version if result.is_imperfect or result.missing else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),
@@ -344,3 +340,10 @@ class Committer:
         self.log.log_delivered(entry, former)
         if read.result.absent:
             self._missing_measures.note_absent(read.result)
+
+
+def _drop_reports(committed: Iterable[ReadResult]) -> None:
+    """Drop the reports on demand of these reads, of which no partition waits any more; later runs adopt the others."""
+    for on_demand in {result.on_demand for result in committed}:
+        if on_demand is not None:
+            on_demand.drop_delivered()

@@ -20,8 +20,8 @@ LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no re
 class MissingMeasures:
     """
     The measures of a source's streams, over one run. A missing one goes into the run report; for one that no record has
-    and that has a likely new name, there is a note: the first run of a
-    target has no earlier reading that shows the loss.
+    and that has a likely new name, there is a note: the first run of a target has no earlier reading that shows the
+    loss.
     """
 
     ledger: Ledger | None
@@ -30,13 +30,14 @@ class MissingMeasures:
     _present_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
     _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
 
-    def add(self, result: ReadResult) -> None:
+    def add(self, result: ReadResult) -> frozenset[str]:
         """
         Note from which day on this run has each measure, and which days have none: days come in any order, and those
-        of a group are not in the ledger yet.
+        of a group are not in the ledger yet. Returns the missing ones: the measures that no record of the slice has,
+        that earlier readings in the target have, and in place of which there are unknown members. The provider has
+        probably renamed theirs.
         """
-        if result.absent:
-            self._find_former(result)
+        missing = result.absent & self._former_measures(result) if result.absent else result.absent
         stream, days = result.planned.stream.name, result.planned.slice.days
         for partition, loaded in result.partitions.items():
             if not loaded.counts.sums or (day := partition.day) is None:
@@ -48,28 +49,23 @@ class MissingMeasures:
                 self._absent_on[stream, name] = max(
                     self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
                 )
+        return missing
 
-    def _find_former(self, result: ReadResult) -> None:
-        """Find the measures that earlier readings of the stream in the target have, once per run."""
+    def _former_measures(self, result: ReadResult) -> frozenset[str]:
+        """The measures that earlier readings of the stream in the target have; looked for once per run."""
         stream, days = result.planned.stream.name, result.planned.slice.days
-        if stream in self._former or self.ledger is None:
-            return
-        entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
-        self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
-
-    def missing_in(self, result: ReadResult) -> frozenset[str]:
-        """
-        The measures that no record of a slice has, that earlier readings in the target have, and in place of which
-        there are unknown members: the provider has probably renamed theirs. The result was added before.
-        """
-        return result.absent & self._former.get(result.planned.stream.name, frozenset())
+        if stream not in self._former:
+            since = days[0] - LOOKED_BACK if days else None
+            entries = self.ledger.entries(self.log.source, stream, since=since) if self.ledger is not None else {}
+            self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
+        return self._former[stream]
 
     def note_absent(self, result: ReadResult) -> None:
         """After a commit: log the measures of a slice that no record has."""
-        missing, stream = self.missing_in(result), result.planned.stream.name
+        stream = result.planned.stream.name
         counts = self.log.stream(stream)
-        counts.missing_measures |= dict.fromkeys(sorted(missing), tuple(result.unknown))
-        for name in sorted(result.absent - missing):
+        counts.missing_measures |= dict.fromkeys(sorted(result.missing), tuple(result.unknown))
+        for name in sorted(result.absent - result.missing):
             near = nearest(name, result.unknown)
             if near is not None:
                 text = f"{stream}: no record has {name}; there is {near}, which no column reads"
