@@ -19,7 +19,8 @@ class that extends neither. The default of ``commit_group`` calls ``commit`` of 
 ==================================  ==================================================================================
 a sink                              ``open``, ``open_readonly``
 its target                          ``begin``; ``ledger``, ``is_intact`` and ``close``, if it has a ledger and a lock
-the target's writer                 ``write``, ``commit``, ``abort``
+the target's writer                 ``write``, ``commit``, ``abort``: :class:`Committing`; a :class:`Writer` has no
+                                    ``commit`` where the target has a ``commit_group`` of its own
 ==================================  ==================================================================================
 
 Each further ability is a protocol. A class has it by having its methods:
@@ -165,6 +166,13 @@ class Target(Protocol):
         """False: the rows that a new reading lacks stay in the target, so that none can be deleted on request."""
 
     @property
+    def groups_commits(self) -> bool:
+        """
+        Whether ``commit_group`` commits several partitions at a lower cost than one by one. A run lets small partitions
+        wait for others only then.
+        """
+
+    @property
     def notices(self) -> Sequence[str]:
         """Sentences about what the target found when it was opened, for the report of the run."""
 
@@ -183,8 +191,7 @@ class Target(Protocol):
 
         Each appears whole or not at all, as by :meth:`Committing.commit`, and the failure of one does not affect the
         others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
-        killed meanwhile leaves each partition in its former or its new state. A run lets small partitions wait for
-        others only if a target has a method of its own here, which commits several at a lower cost than one by one.
+        killed meanwhile leaves each partition in its former or its new state.
         """
 
     def is_intact(self, entry: LedgerEntry) -> bool:
@@ -236,6 +243,11 @@ class BaseTarget:
             except Exception as error:
                 outcomes.append(error)
         return outcomes
+
+    @property
+    def groups_commits(self) -> bool:
+        """Where it has a ``commit_group`` of its own."""
+        return getattr(self.commit_group, "__func__", None) is not BaseTarget.commit_group
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Cannot be checked; always True."""

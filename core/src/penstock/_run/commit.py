@@ -7,7 +7,6 @@ from datetime import datetime
 
 from attrs import define, evolve, field, frozen
 
-from penstock._config.sink_defaults import has_own
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
@@ -122,13 +121,12 @@ class Committer:
     _order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
-    _commits_groups: bool = field(init=False)
+    _groups_commits: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # The default commits one by one: a partition gains nothing by waiting for others.
-        self._commits_groups = has_own(self.target, "commit_group")
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._missing_measures = MissingMeasures(self.target.ledger, self.log)
+        self._groups_commits = self.target.groups_commits
 
     def expect(self, slices: Sequence[PlannedSlice]) -> None:
         """Register the slices of a stream that will be committed, before they are read; days ascending."""
@@ -206,7 +204,7 @@ class Committer:
 
     def _commit_each(self, results: Iterable[ReadResult]) -> None:
         for result in results:
-            if not self._commits_groups or not self._group.add(result):
+            if not self._groups_commits or not self._group.add(result):
                 self.flush()
                 self._commit_alone(result)
             elif self._group.is_full:
