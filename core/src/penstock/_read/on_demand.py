@@ -175,6 +175,17 @@ class ReportsOnDemand:
             self.log.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submit(submission)
             outcome, state = yield from self._poll_until_settled(submission, report)
+        ready = self._check_settled(submission, report, outcome, state)
+        self._ready.append(report)
+        return outcome, ready
+
+    def _check_settled(
+        self, submission: Request, report: PendingReport, outcome: Outcome, state: ReportState
+    ) -> Ready | Empty:
+        """
+        The state of a report after its last poll, with a note if it is an old one. Raises ReportError if it is not
+        ready or gone, or that of another submission, too.
+        """
         if isinstance(state, Waiting):
             raise ReportError(
                 f"the report was not ready {self._age_s(report):.0f} s after it "
@@ -196,8 +207,7 @@ class ReportsOnDemand:
                 f"{stream}: the rows of a report are those of {report.submitted_at:%Y-%m-%d %H:%M} UTC, when it was "
                 "submitted; the next run reads open days, and snapshots, again",
             )
-        self._ready.append(report)
-        return outcome, state
+        return state
 
     def restart(self) -> None:
         """Begin a new read: it uses the reports of the former one, if it submits the same requests."""
