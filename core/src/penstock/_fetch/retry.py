@@ -16,7 +16,7 @@ from attrs import define, field
 
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
-from penstock._fetch.retry_policy import GIVE_UP, Attempts, NextStep, RetryPolicy, parked
+from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
 from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
@@ -137,36 +137,39 @@ class Retrying:
                 proven=any(grant is attempt.grant for grant in list(self._accepted)),
                 random_fraction=self.random_fraction(),
             )
-            match self._begin(step, attempt):
-                case NextStep("renew"):
-                    expired = attempt.grant
-                    operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("correct_clock"):
-                    operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("wait", seconds):
-                    self.deadline.check_pause(seconds)
-                    operation.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
-                    self.clock.sleep(seconds)
-                case NextStep("park", seconds):
-                    assert response is not None, "a wait is stated in a response"
-                    return operation.give_up(verdict, parked(verdict.error, seconds, self.policy, response))
-                case NextStep("give_up"):
-                    if response is None:
-                        self.budget.gave_up(self.source)
-                    return operation.give_up(verdict, verdict.error)
+            if not self._carry_out(step, verdict.error, attempt, operation):
+                error: PenstockError = verdict.error
+                if response is None:
+                    self.budget.gave_up(self.source)
+                elif step.what == "park":
+                    error = parked(verdict.error, step.seconds, self.policy, response)
+                return operation.give_up(verdict, error)
+            if step.what == "renew":
+                expired = attempt.grant
 
-    def _begin(self, step: NextStep, attempt: _AttemptResult[Result]) -> NextStep:
-        """Correct the clock, or use up a retry. Returns the step, or ``give_up`` if that is not possible."""
-        if step.what == "correct_clock":
-            assert attempt.response is not None, "the provider's time is in a response"
-            if not self.signer.correct_clock(attempt.response, attempt.skew):
-                return GIVE_UP
+    def _carry_out(
+        self, step: NextStep, error: ProviderError, attempt: _AttemptResult[Result], operation: Operation[Result]
+    ) -> bool:
+        """Do what comes before the next attempt. False: none follows, or the step is not possible."""
+        match step.what:
+            case "renew":
+                pass  # the next attempt does it
+            case "correct_clock":
+                assert attempt.response is not None, "the provider's time is in a response"
+                if not self.signer.correct_clock(attempt.response, attempt.skew):
+                    return False
+            case "wait":
+                if not self.budget.use_retry(self.source):
+                    return False
+                if step.cool_down_s is not None:
+                    self.rate_limit.cool_down(step.cool_down_s)
+                self.deadline.check_pause(step.seconds)
+            case "park" | "give_up":
+                return False
+        operation.retried(FailedAttempt(error=error, pause_s=step.seconds, renewed=step.what != "wait"))
         if step.what == "wait":
-            if not self.budget.use_retry(self.source):
-                return GIVE_UP
-            if step.cool_down_s is not None:
-                self.rate_limit.cool_down(step.cool_down_s)
-        return step
+            self.clock.sleep(step.seconds)
+        return True
 
     def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _AttemptResult[Result]:
         """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
