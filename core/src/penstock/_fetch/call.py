@@ -4,7 +4,7 @@ The values between a task and the threads that fetch: a call and its outcome.
 
 from collections.abc import Callable, Generator
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from attrs import frozen
 
@@ -71,13 +71,3 @@ Steps = Generator[Step, Outcome | None, _T]
 The steps of a task, or some of them: it yields calls to make, and is resumed with the outcome of the first call that it
 has none of. No calls (an empty tuple): it only waits for the next outcome. After a Pause it is resumed with None.
 """
-
-
-class Client(Protocol):
-    """The scheduler's interface to a source: its number of concurrent requests, and the function that makes one."""
-
-    @property
-    def concurrency(self) -> int: ...
-
-    def fetch(self, call: Call) -> Outcome:
-        """Called in a fetching thread; never raises."""

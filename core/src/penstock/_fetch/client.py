@@ -94,6 +94,7 @@ class SourceClient:
     _judge: SourceJudge = field(init=False)
     _log: ReadLog = field(init=False)
     _transport: Transport = field(init=False)
+    _outcome_of: Callable[[Call], Outcome] = field(init=False)  # recorded, if the run is
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -110,6 +111,7 @@ class SourceClient:
         self._judge = SourceJudge(source.connector)
         self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
+        self._outcome_of = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
 
     def send(self, operation: Operation[Result]) -> Result:
         """The result of a write, with the credentials of the source; raises its error."""
@@ -150,11 +152,7 @@ class SourceClient:
 
     def fetch(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
-        outcome = (
-            self._attempt(call)
-            if self.recording is None
-            else self.recording.exchange(self.source, call, partial(self._attempt, call), self._replay)
-        )
+        outcome = self._outcome_of(call)
         response = outcome.response
         if outcome.error is not None or response is None:
             return outcome
@@ -187,6 +185,10 @@ class SourceClient:
             if isinstance(error, ParkedError):
                 self.parking.park(error)
             return Outcome(call=call, response=read.response, error=error)
+
+    def _attempt_recorded(self, recording: ExchangeRecording, call: Call) -> Outcome:
+        """The outcome of a call, which is recorded, or replayed."""
+        return recording.exchange(self.source, call, partial(self._attempt, call), self._replay)
 
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""

@@ -24,7 +24,8 @@ from typing import Any
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, Client, Outcome, Pause, Steps
+from penstock._fetch.call import Call, Outcome, Pause, Steps
+from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import NO_DEADLINE, Deadline
 from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
@@ -61,7 +62,7 @@ class Task:
     ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
     """
 
-    client: Client
+    client: SourceClient
     start: Callable[[], Steps[None]]
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
@@ -94,7 +95,7 @@ class ClientQueue:
     process from ending. ``busy`` and ``untaken`` are counted by :class:`ReadAhead`.
     """
 
-    def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
+    def __init__(self, client: SourceClient, done: "queue.SimpleQueue[Any]") -> None:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
         self.busy = 0  # threads that make a call
@@ -208,7 +209,7 @@ class Scheduler:
         for task in reversed(self._blocked.pop(key, [])):
             task.client_queue.waiting.appendleft(task)
 
-    def dismiss(self, client: Client) -> bool:
+    def dismiss(self, client: SourceClient) -> bool:
         """End the threads of a client without tasks. False: one of its requests is still under way."""
         client_queue = self._client_queues.get(id(client))
         if client_queue is not None:
@@ -275,7 +276,7 @@ class Scheduler:
             read_ahead.submitted(client_queue)
             client_queue.submit(task, slot)
 
-    def _new_queue(self, client: Client) -> "ClientQueue":
+    def _new_queue(self, client: SourceClient) -> "ClientQueue":
         client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
         return client_queue
 
