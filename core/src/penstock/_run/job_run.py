@@ -43,6 +43,18 @@ class EndOfReads(NamedTuple):
     account: str | None
 
 
+@define(eq=False, repr=False)
+class StreamTimes:
+    """By stream, when its first read began, and when its last one ended; on the monotonic clock."""
+
+    began: dict[str, float] = field(factory=dict, init=False)
+    ended: dict[str, float] = field(factory=dict, init=False)
+
+    def seconds(self) -> dict[str, float]:
+        """By stream, the time from its first read to its last."""
+        return {stream: self.ended.get(stream, began) - began for stream, began in self.began.items()}
+
+
 @define(eq=False, repr=False, kw_only=True)
 class JobRun:
     """
@@ -66,8 +78,7 @@ class JobRun:
     _refusals: Refusals
     _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
-    _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first read started
-    _ended: dict[str, float] = field(factory=dict, init=False)  # stream -> when its last read ended
+    _times: StreamTimes = field(factory=StreamTimes, init=False)
 
     @classmethod
     def open(cls, job: Job, number: int, context: RunContext, on_end: Callable[["JobRun"], None]) -> "JobRun":
@@ -173,8 +184,8 @@ class JobRun:
     def _read_and_commit(self, planned: PlannedSlice) -> Steps[None]:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
         self._check_readable(planned)
-        if planned.stream.name not in self._began:
-            self._began[planned.stream.name] = time.monotonic()
+        if planned.stream.name not in self._times.began:
+            self._times.began[planned.stream.name] = time.monotonic()
             self.log.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
         result = yield from self._reader_factory.reader_of(planned).read()
         for partition in result.replacement_errors:
@@ -193,17 +204,18 @@ class JobRun:
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
-        """Handle the end of a task: log its failure, and release the tasks that waited for it."""
-        self._ended[planned.stream.name] = time.monotonic()
-        if error is not None:
+        """Handle the end of a task, in five steps."""
+        self._times.ended[planned.stream.name] = time.monotonic()
+        if error is not None:  # 1. Log the failure, and commit the days that waited for this one.
             self._refusals.add(planned, error)
             self.committer.fail(planned, error)
-        self._dependencies.end(planned, succeeded=error is None)
-        if self._dependencies.has_ended(planned.key):
+        self._dependencies.end(planned, succeeded=error is None)  # 2. The next steps depend on what has ended.
+        if self._dependencies.has_ended(planned.key):  # 3. Release the tasks of children.
             self.context.scheduler.release(self._end_of_reads(planned.key))
-        self._add_dependents(planned)
+        if planned.stream.name in self._dependencies.dependents:
+            self._add_dependents(planned)  # 4. Add the streams whose accounts this one lists, then drop its rows.
         self._dependencies.drop_accounts(planned)
-        self._tasks -= 1
+        self._tasks -= 1  # 5. Count, after new tasks were added: another job may begin when none is left.
         if not self._tasks:
             self._ended_at = self.context.clock.now()
             self.on_end(self)
@@ -215,9 +227,7 @@ class JobRun:
         Add the streams that have the accounts of this slice, which has ended: those that it lists, or after a failure
         those that the ledger remembers.
         """
-        dependents = self._dependencies.dependents.pop(planned.stream.name, ())
-        if not dependents:
-            return
+        dependents = self._dependencies.dependents.pop(planned.stream.name)
         if not self._dependencies.succeeded(planned.key):
             for stream in dependents:
                 self._add(stream, self._planner.accounts.known(stream) or ())
@@ -249,8 +259,8 @@ class JobRun:
         drop stale reports; and record the run.
         """
         run_report = self.context.run_report
-        for stream, began in self._began.items():
-            self.log.stream(stream).seconds = self._ended.get(stream, began) - began
+        for stream, seconds in self._times.seconds().items():
+            self.log.stream(stream).seconds = seconds
         self.committer.finish()
         self._refusals.add_credentials_to(run_report)
         if not run_report.interrupted and not run_report.deadline:
