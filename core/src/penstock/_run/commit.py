@@ -257,7 +257,10 @@ class Committer:
         until = self.context.recorded_until
         if until is not None and self._has_newer(read.result.planned, read.partition, until):
             return f"{self.source.name}: what was read after the recording stays as it is"
-        return self._reason_of_retention(read) or read.result.replacement_errors.get(read.partition)
+        stream, left = read.result.planned.stream, None
+        if stream.earliest is not None or stream.parent is not None:  # else no retention is stated
+            left = self._reason_of_retention(read)
+        return left or read.result.replacement_errors.get(read.partition)
 
     def _reason_of_retention(self, read: PartitionRead) -> ReasonToKeep | None:
         """
