@@ -25,7 +25,7 @@ CHAPTERS = (
     ("Records", ("records",), "The columns of a record class."),
     ("Requests and responses", ("model", "templates"), "The values that functions and components take and return."),
     ("Bodies", ("envelope", "report_files"), "Where the records are in a body."),
-    ("Components", ("protocols",), "Authenticators, judges, paginators, pollers, decoders."),
+    ("Components", ("verdicts", "protocols"), "Authenticators, judges, paginators, pollers, decoders."),
     ("Writes", ("actions",), "What `penstock act` sends."),
     ("Sandboxes", ("sandbox.app", "sandbox.base"), "Local imitations of providers."),
     (

@@ -15,9 +15,9 @@ from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, Response
-from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, Throttle
 from penstock.settings import SourceSettings
 from penstock.testing import a_response
+from penstock.verdicts import Accept, Refusal, Refuse, Retry, Skip, Throttle
 
 SETTINGS = SourceSettings(base_url="https://api.example.com/")
 

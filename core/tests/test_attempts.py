@@ -14,8 +14,9 @@ from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, Retry, Unsigned, Verdict
+from penstock.protocols import Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from penstock.verdicts import Accept, Retry, Verdict
 from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/")

@@ -12,9 +12,10 @@ from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import AuthenticationError, BrokenBodyError, ParkedError, PenstockError
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict
+from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from penstock.verdicts import Accept, Retry, Verdict
 from recording_operation import RecordingOperation
 
 LOGIN = Request(url="http://localhost/login", method="POST")

@@ -22,9 +22,10 @@ from penstock.errors import (
     ProviderError,
 )
 from penstock.model import Answer, Page, Partition, Request, Response, Slice
-from penstock.protocols import Accept, Refuse, SinglePage
+from penstock.protocols import SinglePage
 from penstock.records import record
 from penstock.settings import SourceSettings
+from penstock.verdicts import Accept, Refuse
 
 NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 URL = "http://localhost/clicks"

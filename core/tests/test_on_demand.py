@@ -18,9 +18,10 @@ from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.events import ignore
 from penstock.ledger_interface import PendingReport
 from penstock.model import Partition, Request, Response, Slice
-from penstock.protocols import Accept, Ready, Refuse, Waiting
+from penstock.protocols import Ready, Waiting
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
+from penstock.verdicts import Accept, Refuse
 
 REFUSAL = RefusedError("nothing is at this address; correct base_url")
 

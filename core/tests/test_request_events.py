@@ -12,8 +12,9 @@ from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError
 from penstock.model import Answer, Response
-from penstock.protocols import Accept, Unsigned
+from penstock.protocols import Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from penstock.verdicts import Accept
 from recording_operation import RecordingOperation
 
 PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))

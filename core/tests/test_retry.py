@@ -27,9 +27,10 @@ from penstock.errors import (
     TransportError,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, Grant, Refuse, Retry, Verdict
+from penstock.protocols import Grant
 from penstock.redact import Secret
 from penstock.testing import FakeClock, a_response
+from penstock.verdicts import Accept, Refuse, Retry, Verdict
 from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/report")

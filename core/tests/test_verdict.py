@@ -20,9 +20,9 @@ from penstock.errors import (
     WrongFormatError,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
 from penstock.redact import Secret
 from penstock.testing import a_response
+from penstock.verdicts import Accept, Refuse, Retry, Skip, Verdict
 
 REQUEST = Request(url="http://localhost/report", params=(("day", "2026-03-01"),))
 LISTED = Envelope(items="data", head=("status",))

@@ -9,7 +9,7 @@ from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response
 from penstock.errors import RefusedError
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Refuse, Retry
+from penstock.verdicts import Refuse, Retry
 
 
 @pytest.mark.parametrize(("credentials", "verdict"), [(True, Retry), (False, Refuse)], ids=["signed", "download"])

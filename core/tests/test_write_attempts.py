@@ -31,10 +31,11 @@ from penstock.errors import (
     TransportError,
 )
 from penstock.model import Receipt, Request, Response
-from penstock.protocols import Grant, Refusal, Retry, Unsigned
+from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
+from penstock.verdicts import Refusal, Retry
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 KEY = JobKey(source="acme", action="send", digest="d1", what="events.jsonl")

@@ -46,9 +46,8 @@ _NAMES = {
     """,
     "names": "did_you_mean",
     "protocols": """
-        Accept Authenticator BodyDecoder Empty Exchange Gone Grant Judge LoginSigning Named Paginator Poller Ready
-        Refusal Refuse Renewing ReportState Retry SinglePage Skip StatusRule Throttle Unavailable Unsigned Verdict
-        Waiting named
+        Authenticator BodyDecoder Empty Exchange Gone Grant Judge LoginSigning Named Paginator Poller Ready
+        Renewing ReportState SinglePage Unsigned Waiting named
     """,
     "records": """
         NUMBER_FORMATS Column ColumnType Json Zone added camel column columns_of derived money personal record
@@ -69,6 +68,7 @@ _NAMES = {
         Erasure Layout Part Sink SinkKind Staging Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
+    "verdicts": "Accept Refusal Refuse Retry Skip StatusRule Throttle Unavailable Verdict",
 }
 # Decision 72: no public names any more, and still imported by sinks of development versions.
 _FORMER = ("Advising", "Grouping", "GroupingLedger", "Interruptible", "ListsFinal", "Preparing")

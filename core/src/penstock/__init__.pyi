@@ -110,7 +110,6 @@ from penstock.model import (
 )
 from penstock.names import did_you_mean as did_you_mean
 from penstock.protocols import (
-    Accept as Accept,
     Authenticator as Authenticator,
     BodyDecoder as BodyDecoder,
     Empty as Empty,
@@ -123,18 +122,10 @@ from penstock.protocols import (
     Paginator as Paginator,
     Poller as Poller,
     Ready as Ready,
-    Refusal as Refusal,
-    Refuse as Refuse,
     Renewing as Renewing,
     ReportState as ReportState,
-    Retry as Retry,
     SinglePage as SinglePage,
-    Skip as Skip,
-    StatusRule as StatusRule,
-    Throttle as Throttle,
-    Unavailable as Unavailable,
     Unsigned as Unsigned,
-    Verdict as Verdict,
     Waiting as Waiting,
     named as named,
 )
@@ -235,6 +226,17 @@ from penstock.templates import (
     json_placeholders as json_placeholders,
     placeholder_formats as placeholder_formats,
     placeholders as placeholders,
+)
+from penstock.verdicts import (
+    Accept as Accept,
+    Refusal as Refusal,
+    Refuse as Refuse,
+    Retry as Retry,
+    Skip as Skip,
+    StatusRule as StatusRule,
+    Throttle as Throttle,
+    Unavailable as Unavailable,
+    Verdict as Verdict,
 )
 
 __version__: str

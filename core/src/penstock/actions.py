@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 
 from penstock.model import Receipt, Response
 from penstock.names import as_names
-from penstock.protocols import StatusRule, Verdict, check_statuses
+from penstock.verdicts import StatusRule, Verdict, check_statuses
 
 Place = Literal["path", "query", "header", "body", "whole_body"]
 FieldType = Literal["text", "integer", "number", "boolean", "object", "list", "json"]

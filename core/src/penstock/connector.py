@@ -20,20 +20,11 @@ from penstock.actions import Action
 from penstock.errors import PluginError, ProviderError
 from penstock.model import Kind, Request, Slice
 from penstock.names import as_names, did_you_mean, source_line
-from penstock.protocols import (
-    Authenticator,
-    BodyDecoder,
-    Judge,
-    Named,
-    Paginator,
-    Poller,
-    StatusRule,
-    check_returned,
-    check_statuses,
-)
+from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, check_returned
 from penstock.records import Column, columns_of
 from penstock.settings import OpenFor, SourceSettings
 from penstock.templates import MissingValueError, fill, fill_json, json_placeholders, placeholders
+from penstock.verdicts import StatusRule, check_statuses
 
 if TYPE_CHECKING:  # its module brings a server
     from penstock.sandbox.app import SandboxApp

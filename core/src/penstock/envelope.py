@@ -25,8 +25,8 @@ from penstock.errors import (
 )
 from penstock.model import PLAIN_JSON, Answer, Items, Response, flag
 from penstock.names import as_names
-from penstock.protocols import Refuse, Retry, Verdict
 from penstock.redact import clip
+from penstock.verdicts import Refuse, Retry, Verdict
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
 

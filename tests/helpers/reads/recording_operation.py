@@ -8,7 +8,7 @@ from attrs import define, field
 from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation
 from penstock.errors import PenstockError
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Retry, Verdict
+from penstock.verdicts import Retry, Verdict
 
 Judged = tuple[Response, Verdict, Answer]
 

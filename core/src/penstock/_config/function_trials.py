@@ -24,9 +24,10 @@ from penstock.connector import Parent, Stream
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, source_line
-from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, check_returned
+from penstock.protocols import STATES, Grant, ReportState, Unsigned, check_returned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret
 from penstock.settings import keys_of
+from penstock.verdicts import VERDICTS, Verdict
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"

@@ -10,7 +10,8 @@ from attrs import frozen
 
 from penstock.connector import Stream
 from penstock.model import Answer, Partition, Request, Response
-from penstock.protocols import Accept, BodyDecoder, Refuse, Skip, Verdict
+from penstock.protocols import BodyDecoder
+from penstock.verdicts import Accept, Refuse, Skip, Verdict
 
 
 class Call(NamedTuple):

@@ -27,7 +27,8 @@ from penstock._util.clock import Clock
 from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Accept, Grant, Skip, Unsigned, Verdict
+from penstock.protocols import Grant, Unsigned
+from penstock.verdicts import Accept, Skip, Verdict
 
 
 class ExchangeRecording(Protocol):

@@ -17,8 +17,8 @@ from penstock._util.clock import Clock
 from penstock.errors import PenstockError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Retry, Verdict
 from penstock.redact import mask
+from penstock.verdicts import Retry, Verdict
 
 
 @define(eq=False, repr=False)

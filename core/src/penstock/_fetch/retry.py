@@ -29,8 +29,9 @@ from penstock.errors import (
 )
 from penstock.events import RequestRetried
 from penstock.model import Request, Response
-from penstock.protocols import Accept, Exchange, Grant, Refuse, Retry, Skip, Verdict
+from penstock.protocols import Exchange, Grant
 from penstock.redact import mask
+from penstock.verdicts import Accept, Refuse, Retry, Skip, Verdict
 
 # The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)

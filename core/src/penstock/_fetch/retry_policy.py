@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 
 from penstock.errors import BoundExceededError, ParkedError, ProviderError, sentences
 from penstock.model import Response
-from penstock.protocols import Grant, Retry
+from penstock.protocols import Grant
+from penstock.verdicts import Retry
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
 MAX_BOUND_RETRIES = 2

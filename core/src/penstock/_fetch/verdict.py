@@ -26,20 +26,10 @@ from penstock.errors import (
     sentences,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import (
-    VERDICTS,
-    Accept,
-    BodyDecoder,
-    Judge,
-    Refuse,
-    Retry,
-    Skip,
-    StatusRule,
-    Verdict,
-    check_returned,
-)
+from penstock.protocols import BodyDecoder, Judge, check_returned
 from penstock.redact import clip
 from penstock.report_files import reads_files
+from penstock.verdicts import VERDICTS, Accept, Refuse, Retry, Skip, StatusRule, Verdict
 
 _ACCEPTED = Accept()
 

@@ -28,9 +28,9 @@ from penstock.errors import (
     UsageError,
 )
 from penstock.model import Slice
-from penstock.protocols import Refuse
 from penstock.redact import mask
 from penstock.results import Checked, CheckedKind, CheckResult
+from penstock.verdicts import Refuse
 
 
 class _CheckAttempt(NamedTuple):

@@ -14,8 +14,9 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import ListingCounts, StreamReads
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
-from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, check_returned
+from penstock.protocols import BodyDecoder, Paginator, SinglePage, check_returned
 from penstock.report_files import reads_files
+from penstock.verdicts import Refuse
 
 EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""

@@ -21,20 +21,10 @@ from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadEr
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import Ledger, PendingReport
 from penstock.model import Request, Response
-from penstock.protocols import (
-    STATES,
-    BodyDecoder,
-    Empty,
-    Gone,
-    Poller,
-    Ready,
-    Refuse,
-    ReportState,
-    Waiting,
-    check_returned,
-)
+from penstock.protocols import STATES, BodyDecoder, Empty, Gone, Poller, Ready, ReportState, Waiting, check_returned
 from penstock.redact import clip
 from penstock.settings import SourceSettings
+from penstock.verdicts import Refuse
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)

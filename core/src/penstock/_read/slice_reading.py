@@ -25,7 +25,8 @@ from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock._run_report.log import RunLog
 from penstock.model import Request, Slice
-from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
+from penstock.protocols import BodyDecoder, Empty, SinglePage
+from penstock.verdicts import Refuse, Skip
 
 
 class CeilingReachedError(Exception):

@@ -20,8 +20,8 @@ from penstock.connector import Stream
 from penstock.envelope import GZIP, ZIP, utf8_body
 from penstock.errors import BrokenBodyError
 from penstock.model import Request, Response
-from penstock.protocols import Refuse
 from penstock.redact import mask
+from penstock.verdicts import Refuse
 
 _PACKED = (GZIP, *ZIP)
 _BLOCK = 1 << 20

@@ -19,9 +19,9 @@ from penstock._fetch.call import Call, JudgeCall, Outcome
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
-from penstock.protocols import Retry
 from penstock.redact import MASK, Secret
 from penstock.settings import keys_of
+from penstock.verdicts import Retry
 
 
 @define(eq=False, repr=False)

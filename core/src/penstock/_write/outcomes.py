@@ -17,20 +17,9 @@ from penstock.connector import Connector
 from penstock.envelope import ERROR_MEMBERS, OUTCOME_MEMBERS, stated
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
-from penstock.protocols import (
-    VERDICTS,
-    Accept,
-    Refusal,
-    Refuse,
-    Retry,
-    Skip,
-    StatusRule,
-    Throttle,
-    Unavailable,
-    Verdict,
-    check_returned,
-)
+from penstock.protocols import check_returned
 from penstock.redact import clip
+from penstock.verdicts import VERDICTS, Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
 
 MAX_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 

@@ -24,7 +24,7 @@ from penstock._write.rows import InputRow, Rows, cannot_write
 from penstock.actions import Action
 from penstock.errors import PenstockError, StoppedError, TransportError, UsageError
 from penstock.model import Receipt, Request, Response
-from penstock.protocols import Accept, Refuse, Retry, Verdict
+from penstock.verdicts import Accept, Refuse, Retry, Verdict
 
 BLOCK = 500  # rows prepared at once; only rows of one block can share a request
 

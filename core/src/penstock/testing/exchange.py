@@ -11,7 +11,8 @@ from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response, judges_of
 from penstock.connector import Connector, Stream
 from penstock.model import Pairs, Request, Response
-from penstock.protocols import Named, Verdict
+from penstock.protocols import Named
+from penstock.verdicts import Verdict
 
 Scripted = Response | Exception | Callable[[Request], Response]
 

@@ -13,8 +13,8 @@ from penstock._fetch.call import Call, Outcome
 from penstock._read.components import components_of
 from penstock.envelope import Envelope
 from penstock.names import did_you_mean
-from penstock.protocols import Accept
 from penstock.testing.conformance.findings import Finding
+from penstock.verdicts import Accept
 
 
 class InMemoryLog:
