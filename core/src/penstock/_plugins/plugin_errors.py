@@ -30,7 +30,8 @@ What counts as a failure of an author's code. ``sys.exit`` there must not end a 
 the thread of a request. KeyboardInterrupt ends the command.
 """
 
-_FORESEEN = (PenstockError, OSError, MemoryError, RecursionError)
+FORESEEN = (PenstockError, OSError, MemoryError, RecursionError)
+"""Errors that keep their class: they are described already, or are no defect of a plugin."""
 
 # penstock and the plugins that are released with it stand between a plugin's own code and an error.
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
@@ -108,16 +109,16 @@ def sink_errors(kind: str) -> Iterator[None]:
         yield
 
 
-def sink_error(error: Exception, kind: str) -> Exception:
+def sink_error(error: BaseException, kind: str) -> BaseException:
     """An exception of a sink's code: a PluginError that names the kind of sink, where it was not foreseen."""
-    return error if isinstance(error, _FORESEEN) else _unforeseen("sink", kind, error)
+    return error if isinstance(error, FORESEEN) else _unforeseen("sink", kind, error)
 
 
 @contextmanager
 def _errors_of(what: str, name: str) -> Iterator[None]:
     try:
         yield
-    except _FORESEEN:
+    except FORESEEN:
         raise
     except FAILURES as error:
         raise _unforeseen(what, name, error) from error
