@@ -555,19 +555,25 @@ def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
     assert sorted(registry.sandboxes()) == ["shop"]
 
 
-def test_a_plugin_with_a_name_is_imported_for_itself_only():
+def test_a_plugin_with_a_name_is_imported_for_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """
     A plugin with a name is imported for that name, and where all connectors are listed.
     """
-    elsewhere = ConnectorPlugin("no_such_package.source:CONNECTOR", name="elsewhere")
+    imported = tmp_path / "imported"
+    (tmp_path / "plugin_elsewhere.py").write_text(
+        f"import pathlib\npathlib.Path({str(imported)!r}).touch()\nimport no_such_package\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    elsewhere = ConnectorPlugin("plugin_elsewhere:CONNECTOR", name="elsewhere")
     registry = Registry([ConnectorPlugin(SHOP, name="shop"), elsewhere])
 
     assert registry.connector("shop") is SHOP
     assert [stream.name for stream in registry.streams("shop")] == ["rows"]
-    assert registry._plugins.broken == []
-    with pytest.raises(PluginError, match="there is no module no_such_package"):
+    assert not imported.exists()
+    with pytest.raises(PluginError, match="No module named 'no_such_package'"):
         registry.connector("elsewhere")
-    assert [fault.plugin.name for fault in registry.broken()] == ["no_such_package"]
+    assert imported.exists()
+    assert [fault.plugin.name for fault in registry.broken()] == ["plugin_elsewhere:CONNECTOR"]
 
 
 def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
