@@ -58,7 +58,7 @@ def _leads_through(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
         inner = value
     else:
         inner = list(value.values()) if is_any_name else [value[name]] if name in value else []
-    return not inner_steps or all(_leads_through(item, inner_steps) for item in inner)
+    return not inner_steps or all(_leads_through(element, inner_steps) for element in inner)
 
 
 _STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
@@ -74,20 +74,20 @@ def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
     (name, selected_value), *inner_steps = steps
     if isinstance(value, list):
         if selected_value is None and name != "*":
-            for item in value:
-                _remove(item, steps)
+            for element in value:
+                _remove(element, steps)
             return
-        hits: list[Any] = [index for index, item in enumerate(value) if _selected(item, name, selected_value)]
+        hits: list[Any] = [index for index, element in enumerate(value) if _selected(element, name, selected_value)]
     elif isinstance(value, dict):
         if selected_value is None and name != "*":
             hits = [name] if name in value else []
         else:
-            hits = [member for member, item in value.items() if _selected(item, name, selected_value)]
+            hits = [member for member, inner_value in value.items() if _selected(inner_value, name, selected_value)]
     else:
         return
     if selected_value is not None:
-        for item in value if isinstance(value, list) else value.values():
-            _remove(item, steps)
+        for inner_value in value if isinstance(value, list) else value.values():
+            _remove(inner_value, steps)
     for hit in reversed(hits):
         if inner_steps:
             _remove(value[hit], inner_steps)
@@ -95,10 +95,10 @@ def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
             del value[hit]
 
 
-def _selected(item: Any, name: str, selected_value: str | None) -> bool:
+def _selected(element: Any, name: str, selected_value: str | None) -> bool:
     if selected_value is None:
         return True
-    return isinstance(item, dict) and str(item.get(name)).casefold() == selected_value.casefold()
+    return isinstance(element, dict) and str(element.get(name)).casefold() == selected_value.casefold()
 
 
 def folded(name: str) -> str:
@@ -149,19 +149,19 @@ class Masks(NamedTuple):
         if isinstance(value, list):
             if len(value) > 1 and isinstance(value[0], str) and folded(value[0]) in self.labels:
                 return [value[0], *([MASK] * (len(value) - 1))]
-            return [self.apply(item) for item in value]
+            return [self.apply(element) for element in value]
         if not isinstance(value, dict):
             return value
-        selectors = {name for name, item in value.items() if self._selects_others(folded(name), item)}
+        selectors = {name for name, inner_value in value.items() if self._selects_others(folded(name), inner_value)}
         if selectors:
-            return {name: item if name in selectors else MASK for name, item in value.items()}
-        return {name: MASK if folded(name) in self.names else self.apply(item) for name, item in value.items()}
+            return {name: inner_value if name in selectors else MASK for name, inner_value in value.items()}
+        return {name: MASK if folded(name) in self.names else self.apply(inner) for name, inner in value.items()}
 
-    def _selects_others(self, name: str, item: Any) -> bool:
+    def _selects_others(self, name: str, inner_value: Any) -> bool:
         """Whether this member states that its object's other members are masked."""
-        if isinstance(item, (dict, list)):
+        if isinstance(inner_value, (dict, list)):
             return False
-        text = folded(str(item))
+        text = folded(str(inner_value))
         return (name, text) in self.pairs or (name in _LABELS and text in self.labels)
 
     def _applied_to_text(self, text: str) -> str:

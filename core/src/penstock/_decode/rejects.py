@@ -133,7 +133,7 @@ class Rejects:
         except (DecodeError, RecursionError):
             return evolve(rejected, reason=reason, raw="(not shown: it may hold what must not be kept)")
         if isinstance(value, dict) and self.hidden & value.keys():  # a sink names columns, not members
-            value = {name: MASK if name in self.hidden else item for name, item in value.items()}
+            value = {name: MASK if name in self.hidden else inner_value for name, inner_value in value.items()}
             return evolve(rejected, reason=reason, raw=self._storable(Raw(EXACT_JSON.encode(value))))
         return evolve(rejected, reason=reason, raw=self._storable(Raw(rejected.raw.encode())))
 
@@ -149,12 +149,12 @@ class Rejects:
             return mask(bytes(element).decode(errors="replace"))
         try:
             value = PLAIN_JSON.decode(element)
-            if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
+            if isinstance(value, list) and not any(isinstance(element, (dict, list)) for element in value):
                 return "(not shown: without names, it may hold what must not be kept)"
             if not self.stores_unknown:
                 if not isinstance(value, dict):
                     return "(not shown: it is no object, and may hold personal data)"
-                value = {name: item if name in self._members else MASK for name, item in value.items()}
+                value = {name: inner_value if name in self._members else MASK for name, inner_value in value.items()}
             return mask(EXACT_JSON.encode(self.masks.apply(value)).decode())
         except (ValidationError, RecursionError):
             return "(not shown: it cannot be read, and may hold what must not be kept)"

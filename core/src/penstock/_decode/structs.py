@@ -76,10 +76,10 @@ def value_at(value: Any, steps: Sequence[str]) -> Any:
 def unknown_in(value: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
     """The members of an object that no column reads."""
     unknown: dict[str, Any] = {}
-    for name, item in value.items() if isinstance(value, dict) else ():
+    for name, inner_value in value.items() if isinstance(value, dict) else ():
         if name not in claims:
-            unknown[name] = item
-        elif claims[name] and (inner := unknown_in(item, claims[name])):
+            unknown[name] = inner_value
+        elif claims[name] and (inner := unknown_in(inner_value, claims[name])):
             unknown[name] = inner
     return unknown
 
