@@ -74,7 +74,7 @@ class Database:
         self.monotonic = monotonic
         self._readonly = readonly
         self._settings: dict[str, str] = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
-        self._lost: PenstockError | None = None  # why the session could not be opened again
+        self._reopen_error: PenstockError | None = None  # why the session could not be opened again
         self._next_try = 0.0  # not before this time
         self._began: float | None = None  # when the statement under way began
         self._transactions = 0  # that are open
@@ -116,9 +116,9 @@ class Database:
                 f"the connection to {self.label} was lost in the middle of a transaction. Nothing was replaced; "
                 "run again."
             )
-        if self._lost is not None and self.monotonic() < self._next_try:
-            raise type(self._lost)(str(self._lost))
-        until = self.monotonic() + (REOPEN_S if self._lost is None else 0.0)
+        if self._reopen_error is not None and self.monotonic() < self._next_try:
+            raise type(self._reopen_error)(str(self._reopen_error))
+        until = self.monotonic() + (REOPEN_S if self._reopen_error is None else 0.0)
         pause = 0.2
         while True:
             self._interrupted.wait(pause)
@@ -128,7 +128,7 @@ class Database:
                 self._open_again()
             except LockHeldError as error:
                 self.connection.close()
-                self._lost, self._next_try = error, math.inf
+                self._reopen_error, self._next_try = error, math.inf
                 raise
             except (psycopg.OperationalError, LostSessionError) as error:
                 if self.monotonic() < until:
@@ -136,12 +136,12 @@ class Database:
                     continue
                 self._next_try = self.monotonic() + UNREACHABLE_S
                 seen = message_of(error) if isinstance(error, psycopg.Error) else error
-                self._lost = LostSessionError(
+                self._reopen_error = LostSessionError(
                     f"the connection to {self.label} was lost, and the server could not be reached again: {seen}. All "
                     "that was delivered stays. Run again once it can be reached."
                 )
-                raise self._lost from error
-            self._lost = None
+                raise self._reopen_error from error
+            self._reopen_error = None
             self.when_reopened()
             return
 

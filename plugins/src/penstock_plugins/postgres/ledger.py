@@ -114,7 +114,7 @@ class PostgresLedger(SqlLedger):
         self._guard = guard
         self._last: LedgerEntry | None = None  # the delivery that was committed last
         self._deferred = False  # commits are confirmed before they are on the disk
-        self._lost: SinkError | None = None  # deliveries that were committed, and are not there any more
+        self._lost_commits: SinkError | None = None  # deliveries that were committed, and are not there any more
         self.retention = retention or Retention()
         self.schema = schema
         self.prefix = f"{quoted(schema)}."
@@ -259,8 +259,8 @@ class PostgresLedger(SqlLedger):
                 self._wait_for_disk(self._last)
         finally:
             self._database.close()
-        if self._lost is not None:
-            raise self._lost
+        if self._lost_commits is not None:
+            raise self._lost_commits
 
     # --- a server that lost commits ---------------------------------------------------------------------------------
 
@@ -293,12 +293,12 @@ class PostgresLedger(SqlLedger):
         if rows and rows[0][0] > last.version:
             return
         self._last = None
-        self._lost = SinkError(
+        self._lost_commits = SinkError(
             f"{self._database.label} has lost what was committed last, at least {last.source} {last.partition}: it "
             "crashed with synchronous_commit = off, or a standby took over that did not have it. The ledger lost it, "
             "too, so that the next run reads it again. Run again."
         )
-        raise self._lost
+        raise self._lost_commits
 
     def record_run(self, run: RunRecord) -> None:
         """See the core's ledger. A lost session is opened again."""

@@ -128,7 +128,7 @@ class NewRows:
         self.chunks.clear()
         self.small = None
         self.held_bytes = self._spilled = 0
-        if self.spilled_to is not None and not self.is_lost:
+        if self.spilled_to is not None and not self.session_is_lost:
             with suppress(psycopg.Error):
                 self._database.run(f"drop table if exists {self.spilled_to}")
         self.spilled_to = None
@@ -136,7 +136,7 @@ class NewRows:
     # --- into a table -----------------------------------------------------------------------------------------------
 
     @property
-    def is_lost(self) -> bool:
+    def session_is_lost(self) -> bool:
         """Whether rows were in a temporary table of a session that is lost."""
         return self.spilled_to is not None and self._session != self._database.opened
 

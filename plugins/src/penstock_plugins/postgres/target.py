@@ -152,8 +152,8 @@ class PostgresTarget(BaseTarget):
                 return [failure] * len(commits)
             if isinstance(failure, LockedTableError):
                 self.locked_tables.add([table.sql for table in tables])
-            lost = isinstance(failure, LostSessionError)
-            return [_commit_alone(commit, lost=lost) for commit in commits]
+            session_lost = isinstance(failure, LostSessionError)
+            return [_commit_alone(commit, session_lost=session_lost) for commit in commits]
         for writer, _ in commits:
             writer.abort()  # discards its rows
         self.ledger.remember(written[-1])
@@ -281,10 +281,10 @@ class PostgresTarget(BaseTarget):
             return True
 
 
-def _commit_alone(commit: WriterAndEntry, *, lost: bool = False) -> LedgerEntry | Exception:
-    """``lost``: the session was lost while a group committed it."""
+def _commit_alone(commit: WriterAndEntry, *, session_lost: bool = False) -> LedgerEntry | Exception:
+    """``session_lost``: the session was lost while a group committed it."""
     writer, entry = commit
     try:
-        return writer.commit(entry, lost=lost)
+        return writer.commit(entry, session_lost=session_lost)
     except Exception as error:
         return error

@@ -97,12 +97,12 @@ class PostgresWriter:
         self._delivery.prepare(entry)
         return self._delivery.write(entry)
 
-    def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
-        """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
+    def commit(self, entry: LedgerEntry, *, session_lost: bool = False) -> LedgerEntry:
+        """See :class:`penstock.sinks.Writer`. ``session_lost``: the session was lost while a group committed it."""
         try:
             self._target.locked_tables.check(self._table_names)
             try:
-                committed = self._commit_in_new_session(entry) if lost else self._commit(entry)
+                committed = self._commit_in_new_session(entry) if session_lost else self._commit(entry)
             except LostSessionError:
                 committed = self._commit_in_new_session(entry)
         except LockedTableError as error:
@@ -136,7 +136,7 @@ class PostgresWriter:
 
     def _check_session(self) -> None:
         """Raises SinkError if rows were in temporary tables of a lost session."""
-        if any(rows.is_lost for rows in self._rows.values()):
+        if any(rows.session_is_lost for rows in self._rows.values()):
             raise SinkError(
                 f"the rows of {self._partition} waited in temporary tables of {self._database.label}, and were lost "
                 "with the connection. Nothing was replaced; run again."
