@@ -29,10 +29,6 @@ from penstock.protocols import BodyDecoder, Empty, SinglePage
 from penstock.verdicts import Refuse, Skip
 
 
-class CeilingReachedError(Exception):
-    """The provider cut a listing at its ceiling, and the slice can be halved."""
-
-
 class HalvesNeededError(Exception):
     """A slice must be halved whose rows are partly written. It is read again, in halves from the start."""
 
@@ -105,14 +101,11 @@ class SliceReading:
             return
         if slice_ not in self.ceilings.capped:
             self.loader.hold()
-            try:
-                yield from self._read_slice(slice_, may_halve=True)
-            except CeilingReachedError:
-                self.ceilings.capped.append(slice_)
-                self._discard(slice_)
-            else:
+            if (yield from self._read_slice(slice_, may_halve=True)):
                 self.loader.release()
                 return
+            self.ceilings.capped.append(slice_)
+            self._discard(slice_)
         for half in halved:
             yield from self._read_or_halve(half)
 
@@ -143,33 +136,39 @@ class SliceReading:
 
     # --- the seven steps ----------------------------------------------------------------------------------------------
 
-    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[None]:
-        """Read all listings of a slice. Raises CeilingReachedError where it ``may_halve`` and one reached a ceiling."""
+    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[bool]:
+        """Read the listings of a slice. Whether all were read: one at a ceiling ends a slice that ``may_halve``."""
         requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.on_demand is None:
             listings, calls = self._open_listings(slice_, requests, self.components.envelope)
             only_page = type(self.components.paginator) is SinglePage and len(requests) == 1
-            yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve)
-            return
+            return (yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve))
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
             of_report, calls = yield from self._listings_of_report(slice_, request, self.on_demand)
-            yield from self._read_listings(of_report, calls, may_halve=may_halve)
+            if not (yield from self._read_listings(of_report, calls, may_halve=may_halve)):
+                return False
+        return True
 
     def _read_listings(
         self, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False, may_halve: bool
-    ) -> Steps[None]:
-        """Read listings one after the other; ``calls``: of the first pages of all of them, which are made together."""
+    ) -> Steps[bool]:
+        """
+        Read listings one after the other; ``calls``: of the first pages of all of them, which are made together.
+        Whether all were read.
+        """
         for listing in listings:
             self.loader.keys.next_listing(only_page=only_page)
-            yield from self._read_pages(listing, calls, may_halve=may_halve)
+            if not (yield from self._read_pages(listing, calls, may_halve=may_halve)):
+                return False
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.stream_reads.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
             calls = ()
+        return True
 
-    def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[None]:
-        """Read the pages of a listing."""
+    def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[bool]:
+        """Read the pages of a listing. False where its slice ``may_halve`` and it reached a ceiling."""
         while not listing.has_ended:
             outcome = yield from self._fetch(listing, calls)  # 3. Fetch a page, or its refusal.
             if isinstance(outcome.verdict, Refuse):
@@ -180,10 +179,9 @@ class SliceReading:
             loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(outcome, loaded, repeat=repeat)
             if may_halve and page.index == 0 and listing.is_capped:
-                raise CeilingReachedError
+                return False
             calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
-        if may_halve and listing.is_capped:
-            raise CeilingReachedError
+        return not (may_halve and listing.is_capped)
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
