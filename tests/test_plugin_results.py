@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 from penstock import (
     Answer,
     Grant,
@@ -254,15 +254,16 @@ def test_a_target_that_begins_nothing_fails_by_name(tmp_path: Path) -> None:
 
 
 class DefectiveTarget(MemoryTarget):
-    """A target with a defect in one of its methods, or of those of its writers."""
+    """A target one of whose methods, or of those of its writers, raises ``error``."""
 
     defect = ""
+    error: Exception
 
     def begin(self, *arguments: Any) -> Any:
         writer = super().begin(*arguments)
 
         def fail(*arguments: Any) -> Any:
-            return {}["a name that is not there"]
+            raise self.error
 
         if self.defect == "begin":
             fail()
@@ -271,28 +272,43 @@ class DefectiveTarget(MemoryTarget):
         )
 
 
+@define(eq=False, kw_only=True)
+class DefectiveSink(MemorySink):
+    """A sink whose targets raise ``error`` in ``method``."""
+
+    method: str
+    error: Exception
+
+    def open(self, *arguments: Any, **options: Any) -> Any:
+        target = super().open(*arguments, **options)
+        defective = DefectiveTarget(target.sink, target.ledger)
+        defective.defect, defective.error = self.method, self.error
+        return defective
+
+
 @pytest.mark.parametrize("method", ["begin", "write", "commit"])
-def test_a_defect_of_a_sink_is_no_defect_of_the_connector(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "seen", "advice"),
+    [
+        (KeyError("x"), "KeyError: 'x'", "This is a defect of the sink"),
+        (RecursionError("too deep"), "RecursionError: too deep", "This is a defect of the sink"),
+        (OSError(28, "No space left on device"), r"OSError: \[Errno 28\] No space left on device", "Remove the cause"),
+    ],
+    ids=["defect", "recursion", "full disk"],
+)
+def test_a_failure_of_a_sink_is_no_defect_of_the_connector(
+    tmp_path: Path, method: str, error: Exception, seen: str, advice: str
+) -> None:
     """
-    The error names the class of the sink, and the trace is an event.
+    The error names the class of the sink. An error of the operating system is no defect.
     """
-
-    class DefectiveSink(MemorySink):
-        def open(self, *arguments: Any, **options: Any) -> Any:
-            target = super().open(*arguments, **options)
-            defective = DefectiveTarget(target.sink, target.ledger)
-            defective.defect = method
-            return defective
-
     provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
-    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite")
+    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite", method=method, error=error)
 
     report = provider.run()
 
     assert report.exit_code == 1
-    assert re.search(
-        rf"the sink \w+ failed with KeyError: .* {HERE}\. This is a defect of the sink", report.errors[0]["message"]
-    )
+    assert re.search(rf"the sink \w+ failed with {seen} {HERE}\. {advice}", report.errors[0]["message"])
 
 
 def test_an_interrupted_thread_ends_the_run(tmp_path: Path) -> None:

@@ -113,11 +113,19 @@ def test_an_error_keeps_its_place() -> None:
     assert str(error.at(source="acme", partition="clicks", request="GET /clicks")) == str(sent)
 
 
-def test_an_unforeseen_error_is_named() -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError("x"), "KeyError: 'x'. This is a defect of the sink."),
+        (OSError(28, "disk full"), "OSError: [Errno 28] disk full. Remove the cause and run again."),
+    ],
+    ids=["defect", "full disk"],
+)
+def test_an_unforeseen_error_is_named(error: Exception, text: str) -> None:
     """
-    An unforeseen error is a SinkError with its class and text.
+    An unforeseen error is a SinkError with its class and text. One of the operating system is no defect.
     """
-    error = Failure.of(KeyError("x")).error
+    received = Failure.of(error).error
 
-    assert type(error) is SinkError
-    assert str(error) == "KeyError: 'x'. This is a defect of the sink."
+    assert type(received) is SinkError
+    assert str(received) == text

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock._plugins.offers import Plugin
-from penstock.errors import PenstockError, PluginError, sentences
+from penstock.errors import PenstockError, PluginError, SinkError, sentences
 from penstock.records import SHADOWED
 from penstock.sinks import SinkKind
 
@@ -32,6 +32,8 @@ the thread of a request. KeyboardInterrupt ends the command.
 
 FORESEEN = (PenstockError, OSError, MemoryError, RecursionError)
 """Errors that keep their class: they are described already, or are no defect of a plugin."""
+
+_DESCRIBED = (PenstockError, MemoryError)  # of a sink; its OSError would be taken for the connector's
 
 # penstock and the plugins that are released with it stand between a plugin's own code and an error.
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
@@ -98,30 +100,39 @@ def defect(error: BaseException, connector: str, what_now: str) -> PenstockError
 @contextmanager
 def connector_errors(name: str) -> Iterator[None]:
     """Turn an unforeseen exception of a connector's code into a PluginError that names the connector."""
-    with _errors_of("connector", name):
-        yield
-
-
-@contextmanager
-def sink_errors(kind: str) -> Iterator[None]:
-    """Turn an unforeseen exception of a sink's code into a PluginError that names the kind of sink."""
-    with _errors_of("sink", kind):
-        yield
-
-
-def sink_error(error: BaseException, kind: str) -> BaseException:
-    """An exception of a sink's code: a PluginError that names the kind of sink, where it was not foreseen."""
-    return error if isinstance(error, FORESEEN) else _unforeseen("sink", kind, error)
-
-
-@contextmanager
-def _errors_of(what: str, name: str) -> Iterator[None]:
     try:
         yield
     except FORESEEN:
         raise
     except FAILURES as error:
-        raise _unforeseen(what, name, error) from error
+        raise _unforeseen("connector", name, error) from error
+
+
+@contextmanager
+def sink_errors(kind: str) -> Iterator[None]:
+    """Turn an exception of a sink's code into the error of :func:`sink_error`."""
+    try:
+        yield
+    except _DESCRIBED:
+        raise
+    except FAILURES as error:
+        raise sink_error(error, kind) from error
+
+
+def sink_error(error: BaseException, kind: str) -> BaseException:
+    """
+    An exception of a sink's code as an error that names the kind of sink: a SinkError where the operating system
+    refused something, such as on a full disk, else a PluginError. PenstockError and MemoryError stay.
+    """
+    if isinstance(error, _DESCRIBED):
+        return error
+    if not isinstance(error, OSError):
+        return _unforeseen("sink", kind, error)
+    refused = SinkError(
+        f"the sink {kind} failed with {describe_error(error)}{place_in_plugin(error)}. Remove the cause and run again"
+    )
+    refused.__cause__ = error
+    return refused
 
 
 def _unforeseen(what: str, name: str, error: BaseException) -> PluginError:

@@ -16,7 +16,7 @@ from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.plugin_errors import FAILURES, FORESEEN, sink_error
+from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
@@ -80,12 +80,8 @@ class Loader:
         self._first_partition = next(iter(self.counts.partitions.values()))
 
     def _begin_writer(self, target: Target, partition: Partition) -> Writer:
-        try:
+        with sink_errors(type(target).__name__):
             writer = target.begin(self.components.row_builder.layouts, partition)
-        except FORESEEN:
-            raise
-        except FAILURES as error:
-            raise sink_error(error, type(target).__name__) from error
         if writer is None:
             check_returned(target.begin, None, (), "the writer of the partition")
         return writer
@@ -306,12 +302,8 @@ class Loader:
 
 
 def _write_rows(writer: Writer, batch: Batch) -> None:
-    try:
+    with sink_errors(type(writer).__name__):
         writer.write(batch)
-    except FORESEEN:
-        raise
-    except FAILURES as error:
-        raise sink_error(error, type(writer).__name__) from error
 
 
 def _as_repeated(decoded: DecodedPage) -> DecodedPage:

@@ -41,7 +41,8 @@ class Failure:
             kind = next(class_ for class_ in type(error).__mro__ if vars(errors).get(class_.__name__) is class_)
             place = (None if value is None else mask(value) for value in (error.source, error.partition, error.request))
             return cls(kind.__name__, error.without_place, *place)
-        return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. This is a defect of the sink."))
+        advice = "Remove the cause and run again." if isinstance(error, OSError) else "This is a defect of the sink."
+        return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. {advice}"))
 
     @property
     def error(self) -> PenstockError:
