@@ -166,13 +166,13 @@ def jobs_for(
     ``planning``: a source without ``to`` takes the target that it ``used``, or none. ``only``: no other source.
     Raises UsageError and ConfigError.
     """
-    selected = _sources_and_sink(setup, name, selection, planning=planning, used=used)
-    names = [source for source in selected.sources if only is None or source in only]
-    sources, sink, _ = setup.usable(names, selected.to, sink_named_by=selected.to_where, strict=True, notice=notice)
-    making = _JobMaking(setup.config, name, selection, selected, partial=len(names) < len(selected.sources))
-    chosen = making.streams(sources, notice)
+    resolved = _resolved(setup, name, selection, planning=planning, used=used)
+    names = [source for source in resolved.sources if only is None or source in only]
+    sources, sink, _ = setup.usable(names, resolved.to, sink_named_by=resolved.to_where, strict=True, notice=notice)
+    selected = _Selected(setup.config, name, selection, resolved, partial=len(names) < len(resolved.sources))
+    chosen = selected.streams(sources, notice)
     check_missed_columns(setup.config, sources, chosen)
-    return making.jobs(sources, chosen, sink, now), sink
+    return selected.jobs(sources, chosen, sink, now), sink
 
 
 def usable_jobs_for(
@@ -182,33 +182,70 @@ def usable_jobs_for(
     The same without the sources that cannot be used as configured: the error of each, by name. Raises UsageError and
     ConfigError for what concerns all, or where no source is left.
     """
-    selected = _sources_and_sink(setup, name, selection, planning=False, used=None)
-    sources, sink, errors = setup.usable(selected.sources, selected.to, sink_named_by=selected.to_where, notice=notice)
-    making = _JobMaking(setup.config, name, selection, selected, partial=bool(errors))
-    chosen = making.streams(sources, notice)
+    resolved = _resolved(setup, name, selection, planning=False, used=None)
+    sources, sink, errors = setup.usable(resolved.sources, resolved.to, sink_named_by=resolved.to_where, notice=notice)
+    selected = _Selected(setup.config, name, selection, resolved, partial=bool(errors))
+    chosen = selected.streams(sources, notice)
     for source in sources:
         try:
             check_missed_columns(setup.config, [source], chosen)
         except ConfigError as error:
             errors[source.name] = error
-    jobs = making.jobs([source for source in sources if source.name not in errors], chosen, sink, now)
+    jobs = selected.jobs([source for source in sources if source.name not in errors], chosen, sink, now)
     if not jobs:
         raise one_error(errors.values())
     return jobs, sink, errors
 
 
-class _JobMaking(NamedTuple):
-    """What the jobs of a call are made from. ``partial``: there are sources that have none."""
+class ResolvedName(NamedTuple):
+    """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
+
+    sources: tuple[str, ...]
+    to: str | None
+    to_where: str = "--to"  # the origin of that text, for messages
+    pipeline: Pipeline | None = None
+
+
+def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | None:
+    """The pipeline that a name means; None: it means a source. With a sink, a name that is both means the source."""
+    return config.pipelines.get(name) if to is None or name not in config.sources else None
+
+
+def _resolved(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> ResolvedName:
+    """What ``name`` means, with the sink of ``selection``. Raises UsageError and ConfigError."""
+    config, to = setup.config, selection.to
+    if pipeline_of(config, name, to) is not None:
+        pipeline = config.pipeline(name)
+        if to is None:
+            return ResolvedName(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
+        return ResolvedName(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
+    if to is not None:
+        return ResolvedName((name,), to if isinstance(to, str) else None)
+    if planning:
+        return ResolvedName((name,), used, "sink")
+    raise _no_sink(setup, name)
+
+
+def _no_sink(setup: Setup, name: str) -> UsageError:
+    """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
+    if name not in setup.config.sources and name not in setup.registry.connectors():
+        setup.config.pipeline(name)  # raises, with the nearest name
+    sink = next(iter(setup.config.sinks), "jsonl:data")
+    return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to {sink}`")
+
+
+class _Selected(NamedTuple):
+    """What a call selects, and the jobs for it. ``partial``: there are sources that have none."""
 
     config: Config
     name: str
     selection: Selection
-    selected: "ResolvedName"
+    resolved: ResolvedName
     partial: bool
 
     def streams(self, sources: Sequence[ConfiguredSource], notice: Notice) -> dict[str, tuple[str, ...]]:
         """The chosen streams of each source. Raises UsageError for a name that selects nothing."""
-        where, pipeline = f"{self.config.where}: pipeline.{self.name}", self.selected.pipeline
+        where, pipeline = f"{self.config.where}: pipeline.{self.name}", self.resolved.pipeline
         chosen = selected_streams(where, sources, self.selection, pipeline, notice, partial=self.partial)
         if not self.partial:
             check_accounts(sources, chosen, self.selection.accounts)
@@ -222,7 +259,7 @@ class _JobMaking(NamedTuple):
         now: datetime,
     ) -> list[Job]:
         """A job for each source of which a stream is chosen."""
-        selection, pipeline = self.selection, self.selected.pipeline
+        selection, pipeline = self.selection, self.resolved.pipeline
         sink = _sink_of(selection, configured_sink)
         allowed = selection.allow_rejected or (pipeline.allow_rejected if pipeline is not None else NONE_ALLOWED)
         jobs = []
@@ -255,37 +292,6 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
     return selection.to
 
 
-class ResolvedName(NamedTuple):
-    """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
-
-    sources: tuple[str, ...]
-    to: str | None
-    to_where: str = "--to"  # the origin of that text, for messages
-    pipeline: Pipeline | None = None
-
-
-def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | None:
-    """The pipeline that a name means; None: it means a source. With a sink, a name that is both means the source."""
-    return config.pipelines.get(name) if to is None or name not in config.sources else None
-
-
-def _sources_and_sink(
-    setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None
-) -> ResolvedName:
-    """Raises UsageError and ConfigError."""
-    config, to = setup.config, selection.to
-    if pipeline_of(config, name, to) is not None:
-        pipeline = config.pipeline(name)
-        if to is None:
-            return ResolvedName(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
-        return ResolvedName(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
-    if to is not None:
-        return ResolvedName((name,), to if isinstance(to, str) else None)
-    if planning:
-        return ResolvedName((name,), used, "sink")
-    raise _no_sink(setup, name)
-
-
 def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
     with connector_errors(job.source.connector.name):
@@ -304,14 +310,6 @@ def unnamed_error(config: Config, *, planning: bool) -> UsageError:
 def _alternatives(names: Iterable[str], what: str) -> str:
     """``the pipeline daily or nightly``, or ``what`` without any names."""
     return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
-
-
-def _no_sink(setup: Setup, name: str) -> UsageError:
-    """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
-    if name not in setup.config.sources and name not in setup.registry.connectors():
-        setup.config.pipeline(name)  # raises, with the nearest name
-    sink = next(iter(setup.config.sinks), "jsonl:data")
-    return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to {sink}`")
 
 
 class PlanOnlySink(BaseSink):

@@ -53,14 +53,14 @@ def run(
     on_event: OnEvent,
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
-    notices, configured = Notices(on_event), setup
+    notices, setup_of_run = Notices(on_event), setup
     replayed = recording_of(recordings, notices.add)
     if replayed is not None:
-        configured, clock = setup.with_recorded(replayed), StandingClock(replayed.started_at, clock.stop)
+        setup_of_run, clock = setup.with_recorded(replayed), StandingClock(replayed.started_at, clock.stop)
         selection = as_recorded(selection, replayed)
     receivers = _receivers(setup, name, selection.to) if replayed is None else ()
     try:
-        jobs, sink, unusable = usable_jobs_for(configured, name, selection, clock.now(), notices.add)
+        jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection, clock.now(), notices.add)
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
         if replayed is not None:
@@ -70,7 +70,7 @@ def run(
         recording = replayed or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
-        division = _division_of(setup, name, division, recorded=recording is not None)
+        actual_division = _division_of(setup, name, division, recorded=recording is not None)
         remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
         context = new_run(
             jobs,
@@ -80,7 +80,7 @@ def run(
             on_event=partial(_follow, on_event, remember),
             recording=recording,
         )
-        result = _carry_out(configured, name, selection, context, division)
+        result = _carry_out(setup_of_run, name, selection, context, actual_division)
     except PenstockError as error:
         notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
