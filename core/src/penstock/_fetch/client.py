@@ -178,7 +178,7 @@ class SourceClient:
 
     def _attempt(self, call: Call) -> Outcome:
         """The outcome of a call to the provider."""
-        read = ReadOperation(call, call.request, self._judge, self._log, self.parking, self.clock)
+        read = ReadOperation(call, self._judge, self._log, self.parking, self.clock)
         try:
             self.parking.check()  # before it waits for its turn
             return self._retrying_for(call.account)(read)
@@ -201,7 +201,7 @@ class SourceClient:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, envelope=None, lenient=True)
         retrying = self._retrying(Signer(Unsigned(), self._log_in, self.clock))
-        login = ReadOperation(call, request, self._judge.login, self._log, self.parking, self.clock)
+        login = ReadOperation(call, self._judge.login, self._log, self.parking, self.clock)
         response = retrying(login).response
         assert response is not None, "an outcome without an error has a response"
         return response

@@ -40,13 +40,17 @@ class ReadOperation(Operation[Outcome]):
     """A request for records, a login or the submission of a report: counted, reported and judged."""
 
     call: Call
-    request: Request
     judge_call: JudgeCall
     log: ReadLog
     parking: Parking
     clock: Clock
     response: Response | None = field(default=None, init=False)  # the last one
     sent_at: datetime | None = field(default=None, init=False)  # of the last attempt
+    request: Request = field(init=False)
+
+    @request.default
+    def _request_of_call(self) -> Request:
+        return self.call.request
 
     def sending(self) -> None:
         """Count the request before it leaves: whether a response comes is not known yet."""

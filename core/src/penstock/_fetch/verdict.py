@@ -51,19 +51,19 @@ class SourceJudge:
         if (judges := self._judges.get(stream)) is None:
             judges = self._judges[stream] = judges_of(connector, call.stream)
         verdict, answer = judge_response(connector.title, call, response, judges, connector.reason)
-        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
+        return _placed(verdict, call.request), answer
 
     def login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """By its status alone; what refuses a login is not renewed by another one."""
         verdict, answer = judge_response(self.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
             verdict = Refuse(verdict.error)
-        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
+        return _placed(verdict, call.request), answer
 
 
-def _placed(verdict: Retry | Refuse, request: Request) -> Verdict:
-    """The same verdict, whose error has the request as its place."""
-    return evolve(verdict, error=verdict.error.at(request=request))
+def _placed(verdict: Verdict, request: Request) -> Verdict:
+    """The same verdict; an error has the request as its place."""
+    return evolve(verdict, error=verdict.error.at(request=request)) if isinstance(verdict, (Retry, Refuse)) else verdict
 
 
 def judge_response(
