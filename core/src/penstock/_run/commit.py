@@ -306,7 +306,7 @@ class Committer:
     def _entry(self, read: PartitionRead, undated: Sequence[Rejected]) -> LedgerEntry:
         result, partition, counts = read.result, read.partition, read.loaded.counts
         planned = result.planned
-        former = planned.entries.get(partition) if planned.entries else None
+        former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(

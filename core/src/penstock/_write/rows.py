@@ -19,7 +19,7 @@ from datetime import date
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
 import msgspec
 from attrs import frozen
@@ -62,8 +62,9 @@ class Rows(Protocol):
 class SingleRow:
     """The parameters of the command line, typed and checked."""
 
+    header: ClassVar[bytes] = b""
+
     values: Mapping[str, Any]
-    header: bytes = b""
 
     def __iter__(self) -> Iterator[InputRow]:
         raw = EXACT_JSON.encode(self.values) + b"\n"
