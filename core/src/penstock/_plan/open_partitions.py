@@ -32,8 +32,8 @@ class Reasons:
 
     target: Target | None
     latest: datetime
-    full: bool = False
-    run_id: str | None = None
+    full: bool
+    run_id: str | None
 
     def delivered_by_this_run(self, entry: LedgerEntry) -> bool:
         """Whether a former worker of this run has delivered the partition of this row."""

@@ -135,12 +135,12 @@ def _is_unicode(text: str) -> bool:
 class ActOptions:
     """The options of a call, as on the command line. ``receipts``, ``refused``: files to write."""
 
-    dry_run: bool = False
-    resume: bool = False
-    retry_unknown: bool = False
-    confirmed: bool = False
-    receipts: Path | None = None
-    refused: Path | None = None
+    dry_run: bool
+    resume: bool
+    retry_unknown: bool
+    confirmed: bool
+    receipts: Path | None
+    refused: Path | None
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -29,9 +29,9 @@ class RecordingOptions:
     to read in place of the provider (``replay``).
     """
 
-    record: Folder = None
-    record_full: Folder = None
-    replay: Folder = None
+    record: Folder
+    record_full: Folder
+    replay: Folder
 
 
 def recording_of(recordings: RecordingOptions, notice: Notice) -> "Recording | None":

@@ -191,9 +191,9 @@ class TargetQuery:
     name: str | None
     to: str | None
     clock: Clock
-    used_by_source: bool = False
-    stream: str | None = None
-    accounts: Sequence[str] = ()
+    used_by_source: bool
+    stream: str | None
+    accounts: Sequence[str]
     notices: Notices = field(factory=Notices, init=False)
     failed: dict[str, str] = field(factory=dict, init=False)
     _known_streams: set[str] = field(factory=set, init=False)

@@ -61,10 +61,10 @@ class RowDifferences(NamedTuple):
     after: int
     deleted: int
     inserted: int
-    updated: int = 0
-    restated: int = 0
-    sums_before: Sequence[Decimal] = ()
-    sums_after: Sequence[Decimal] = ()
+    updated: int
+    restated: int
+    sums_before: Sequence[Decimal]
+    sums_after: Sequence[Decimal]
 
 
 # --- parts of statements ----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Replacement:
             """
         )
         middle = len(self.measures)
-        return RowDifferences(before, after, deleted, inserted, sums_before=totals[:middle], sums_after=totals[middle:])
+        return RowDifferences(before, after, deleted, inserted, 0, 0, totals[:middle], totals[middle:])
 
 
 def _old_key(number: int) -> str:

@@ -21,9 +21,9 @@ class TableLocation(NamedTuple):
     schema: str
     table: str
     of_stream: str  # the stream whose partitions contain the rows
-    shared: bool = False  # by several sources
-    day_index: bool = True
-    grant_to: tuple[str, ...] = ()
+    shared: bool  # by several sources
+    day_index: bool
+    grant_to: tuple[str, ...]
 
     @property
     def name(self) -> str:

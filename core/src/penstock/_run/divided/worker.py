@@ -67,8 +67,8 @@ class WorkerTask:
     shared_tokens: bool
     may_be_replaced: bool
     started_at: datetime
-    deadline_at: datetime | None = None
-    marks: Mapping[str, str] = field(factory=dict, repr=False)
+    deadline_at: datetime | None
+    marks: Mapping[str, str] = field(repr=False)
 
     def jobs(self) -> Sequence[Job]:
         """The jobs of the whole run. Raises PenstockError where this process cannot have one of their targets."""
