@@ -63,7 +63,9 @@ class Signer:
     clock: Clock
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
-    granted: Callable[[Grant | None], Grant] | None = None  # of a divided run: the grant that all its processes use
+    shared_grant: Callable[[Grant | None], Grant] | None = (
+        None  # of a divided run: the grant that all its processes use
+    )
     skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
     _current: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
@@ -152,8 +154,8 @@ class Signer:
         if self._final_error is not None:
             raise self._final_error
         try:
-            if self.granted is not None:
-                self._current = self.granted(self._current)
+            if self.shared_grant is not None:
+                self._current = self.shared_grant(self._current)
             elif is_renewing(self.authenticator):
                 assert self.store is not None, "a source has a token store"
                 self._current = self.store.log_in(self.account, self.authenticator, self._send_login)

@@ -134,7 +134,7 @@ class SourceClient:
                     self.clock,
                     store=TokenStore(self.source.token_store, self.clock),
                     account=owner,
-                    granted=partial(sharing.grant, self.source.name, owner) if sharing is not None else None,
+                    shared_grant=partial(sharing.grant, self.source.name, owner) if sharing is not None else None,
                 )
                 self._by_credentials[owner] = self._retrying(signer)
             return self._by_credentials[owner]
