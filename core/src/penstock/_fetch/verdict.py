@@ -80,7 +80,7 @@ def judge_response(
         answer, problem = _in_envelope(call.envelope, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
-    verdict = _judged(judges, response, answer) or _by_status(provider, call, response, reason)
+    verdict = _judged(judges, response, answer) or _by_status_of_call(provider, call, response, reason)
     verdict = _with_credentials_in_mind(verdict, call, response)
     if not isinstance(verdict, Accept):
         return verdict, answer or Answer()
@@ -102,7 +102,7 @@ def _judged(judges: Sequence[Judge], response: Response, answer: Answer | None) 
     return None
 
 
-def _by_status(provider: str, call: Call, response: Response, reason: Sequence[str]) -> Verdict:
+def _by_status_of_call(provider: str, call: Call, response: Response, reason: Sequence[str]) -> Verdict:
     """The verdict of the HTTP status. 202 in place of the content of an envelope means that there is none yet."""
     if response.status == 202 and call.envelope is not None and not call.lenient:
         return Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
