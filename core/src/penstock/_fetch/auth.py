@@ -18,10 +18,10 @@ from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewi
 from penstock.redact import Secret, mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
-TOLERATED_SKEW = timedelta(seconds=60)
+TOLERATED_PROVIDER_SKEW = timedelta(seconds=60)
 
 # A larger difference is an invalid date, not a wrong clock. Applying it could exceed the range of datetime.
-MAX_SKEW = timedelta(days=3650)
+MAX_PROVIDER_SKEW = timedelta(days=3650)
 
 # A token is renewed after this share of its lifetime, so that it does not expire between two pages.
 RENEWED_AT_SHARE = 0.8
@@ -120,9 +120,9 @@ class Signer:
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
-        Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than ``TOLERATED_SKEW``
-        from the time of the refused attempt, whose skew was ``used``: another thread may have corrected the skew
-        meanwhile.
+        Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than
+        ``TOLERATED_PROVIDER_SKEW`` from the time of the refused attempt, whose skew was ``used``: another thread may
+        have corrected the skew meanwhile.
 
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.
@@ -131,7 +131,7 @@ class Signer:
         if provider_time is None:
             return False
         skew = timedelta(seconds=round((provider_time - response.received_at).total_seconds()))
-        if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > MAX_SKEW:
+        if abs(skew - used) <= TOLERATED_PROVIDER_SKEW or abs(skew) > MAX_PROVIDER_SKEW:
             return False
         self.skew = skew
         return True

@@ -17,7 +17,7 @@ from penstock.connector import Stream
 from penstock.model import Partition, is_loopback
 from penstock.settings import SourceSettings, info_of
 
-SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
+MAX_HOST_SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
 
 
 def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:

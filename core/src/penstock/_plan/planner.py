@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
-from penstock._plan.finality import SKEW, is_of_today
+from penstock._plan.finality import MAX_HOST_SKEW, is_of_today
 from penstock._plan.job import Job
 from penstock._plan.ledger_query import LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
@@ -58,7 +58,7 @@ class Planner:
 
     def __attrs_post_init__(self) -> None:
         self._query = query = LedgerQuery(self.job.source.name, self.target)
-        reasons = Reasons(self.target, self.now + SKEW, self.job.full, self.run_id)
+        reasons = Reasons(self.target, self.now + MAX_HOST_SKEW, self.job.full, self.run_id)
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
         self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)

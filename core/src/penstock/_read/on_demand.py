@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome, Pause, Steps
-from penstock._plan.finality import SKEW, is_of_today
+from penstock._plan.finality import MAX_HOST_SKEW, is_of_today
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
 from penstock._run_report.log import RunLog
@@ -307,7 +307,7 @@ class ReportsOnDemand:
         Whether newer rows were delivered than this report has; or, if it is past its deadline, its own, by a run that
         was killed before it dropped the report. A report of the future is of a wrong clock: its age is not known.
         """
-        if report.submitted_at > self.clock.now() + SKEW:  # by a clock that was ahead
+        if report.submitted_at > self.clock.now() + MAX_HOST_SKEW:  # by a clock that was ahead
             return True
         former = map(self.planned.entries.get, self.planned.partitions)
         read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from attrs import define, field, frozen
 
-from penstock._fetch.auth import TOLERATED_SKEW
+from penstock._fetch.auth import TOLERATED_PROVIDER_SKEW
 from penstock._plan.dependencies import ParentRead
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts, StreamReads
@@ -75,7 +75,7 @@ class ReadCounts:
         """The result of the reading, after its last page. ``parents``: the readings by whose rows it was requested."""
         errors: dict[Partition, BrokenBodyError] = {}
         imperfect, stays_open = bool(self.undated), bool(self.undated or self.provisional)
-        tolerated_lag = self.clock_lag if self.clock_lag <= TOLERATED_SKEW else timedelta(0)
+        tolerated_lag = self.clock_lag if self.clock_lag <= TOLERATED_PROVIDER_SKEW else timedelta(0)
         read_at = self._read_at(self.clock_lag - tolerated_lag)
         for parent in parents:
             read_at = min(read_at, parent.read_at)
