@@ -8,7 +8,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 from configured_source import a_source
 from hypothesis import example, given, strategies as st
-from penstock._plan.finality import fingerprint, is_of_today, reader_version
+from penstock._plan.finality import fingerprint, reader_version, same_settings
 from penstock._plan.job import Job
 from penstock._plan.planner import Planner, grouped, plan_job
 from penstock._plan.selection import chosen_streams
@@ -474,7 +474,7 @@ def test_another_host_has_other_rows(other: str, same: bool) -> None:
     of_first = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
     of_other = fingerprint(SourceSettings(base_url=other), CLICKS)
 
-    assert is_of_today(of_first, of_other) is same
+    assert same_settings(of_first, of_other) is same
     assert fingerprint(SourceSettings(base_url="http://127.0.0.1:1"), CLICKS) == fingerprint(
         SourceSettings(base_url="http://localhost:2"), CLICKS
     )
@@ -491,8 +491,8 @@ def test_rows_of_an_imitation_are_not_those_of_the_provider():
     """
     of_provider, of_imitation = fingerprints_of_two_hosts()
 
-    assert not is_of_today(of_imitation, of_provider)
-    assert not is_of_today(of_provider, of_imitation)
+    assert not same_settings(of_imitation, of_provider)
+    assert not same_settings(of_provider, of_imitation)
 
 
 def test_final_days_stored_without_a_host_stay_final():
@@ -502,9 +502,9 @@ def test_final_days_stored_without_a_host_stay_final():
     of_provider, of_imitation = fingerprints_of_two_hosts()
     without_host, _, _ = of_provider.partition("@")
 
-    assert is_of_today(without_host, of_provider)
-    assert is_of_today(without_host, of_imitation)
-    assert is_of_today(f"{without_host}@192.0.2.7", of_imitation)
+    assert same_settings(without_host, of_provider)
+    assert same_settings(without_host, of_imitation)
+    assert same_settings(f"{without_host}@192.0.2.7", of_imitation)
 
 
 def test_a_new_setting_at_its_default_changes_no_fingerprint():

@@ -12,7 +12,7 @@ from penstock._config.config import load
 from penstock._config.function_trials import trial_problems
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.finality import fingerprint, is_of_today
+from penstock._plan.finality import fingerprint, same_settings
 from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
@@ -151,7 +151,7 @@ def plan(source: ConfiguredSource, sink: Sink, *streams: str, now: datetime, **o
 
 def is_read_again(stream: Stream, before: SourceSettings, now: SourceSettings) -> bool:
     """Whether final days that were read with the settings ``before`` are read again with those of ``now``."""
-    return not is_of_today(fingerprint(before, stream), fingerprint(now, stream))
+    return not same_settings(fingerprint(before, stream), fingerprint(now, stream))
 
 
 def receipt_of(connector: Connector, action: Action, response: Response) -> Receipt:

@@ -74,12 +74,12 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
 
 
 # Development versions (decision 72).
-def is_of_today(stored: str, today: str) -> bool:
+def same_settings(stored: str, current: str) -> bool:
     """
-    Whether a stored fingerprint is that of today's settings. One without a host, or without port and path, is of a
+    Whether a stored fingerprint is that of the current settings. One without a host, or without port and path, is of a
     version that stored none: it is believed to be of any.
     """
-    return stored == today or stored in (today.partition("/")[0], today.partition("@")[0])
+    return stored == current or stored in (current.partition("/")[0], current.partition("@")[0])
 
 
 def reader_version(source: ConfiguredSource, stream: Stream) -> str:

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
-from penstock._plan.finality import is_of_today, parent_with_days
+from penstock._plan.finality import parent_with_days, same_settings
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
 from penstock._plan.plan import Reason
 from penstock._plan.window import RequestedDays, Window
@@ -57,7 +57,7 @@ class Reasons:
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if not is_of_today(delivered.fingerprint, account_stream.fingerprint):
+        if not same_settings(delivered.fingerprint, account_stream.fingerprint):
             return "changed"
         if (
             delivered.reader_version != account_stream.reader_version

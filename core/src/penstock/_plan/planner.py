@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
-from penstock._plan.finality import MAX_HOST_SKEW, is_of_today
+from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.job import Job
 from penstock._plan.ledger_query import LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
@@ -132,7 +132,7 @@ class Planner:
         remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
         for partition, entry in self._query.rows(stream, edges).entries.items() if edges else ():
             account = partition.as_dict().get(stream.account or "")
-            if entry.delivered and not is_of_today(
+            if entry.delivered and not same_settings(
                 entry.fingerprint, self.accounts.stream_of(stream, account).fingerprint
             ):
                 self.notices.append(

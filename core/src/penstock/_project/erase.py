@@ -11,7 +11,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._decode.masks import personal_cleaner
 from penstock._decode.row_builder import RowBuilder
 from penstock._plan.accounts import zone_memory, zone_of
-from penstock._plan.finality import fingerprint, is_of_today
+from penstock._plan.finality import fingerprint, same_settings
 from penstock._project.forget import LockedTarget, delivered_streams, locked_targets
 from penstock._project.setup import Notice
 from penstock._project.target_query import TargetQuery
@@ -131,7 +131,7 @@ class _Fingerprints:
             before = fingerprint(evolve(settings, include_personal=True), self._stream)
             self._known[account] = (before, fingerprint(settings, self._stream))
         before, now = self._known[account]
-        return now if is_of_today(entry.fingerprint, before) else entry.fingerprint
+        return now if same_settings(entry.fingerprint, before) else entry.fingerprint
 
 
 # --- what is erased ---------------------------------------------------------------------------------------------------

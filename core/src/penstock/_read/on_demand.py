@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome, Pause, Steps
-from penstock._plan.finality import MAX_HOST_SKEW, is_of_today
+from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
 from penstock._run_report.log import RunLog
@@ -296,7 +296,7 @@ class ReportsOnDemand:
         report = self.adoptable.pop(text, None)
         if report is None:
             return None
-        if not is_of_today(report.fingerprint, self.planned.fingerprint) or self._is_outdated(report):
+        if not same_settings(report.fingerprint, self.planned.fingerprint) or self._is_outdated(report):
             self._drop(report)
             return None
         self.under_way.append(report)
