@@ -293,24 +293,24 @@ def test_pages_that_cannot_be_those_of_one_listing(
     """
     The last of these pages is an error that names what was seen; those before it pass.
     """
-    read(a_listing(paginator, is_first_read=True), came[:-1])
+    read(a_listing(paginator, is_first_reading=True), came[:-1])
 
     with pytest.raises(error, match=message):
-        read(a_listing(paginator, is_first_read=True), came)
+        read(a_listing(paginator, is_first_reading=True), came)
 
 
 @pytest.mark.parametrize(
-    ("came", "is_first_read"),
+    ("came", "is_first_reading"),
     [
         pytest.param([Came(2, pages=2), Came(0)], False, id="in the second reading"),
         pytest.param([Came(2, pages=2, total=2), Came(0)], True, id="where the total is known"),
     ],
 )
-def test_an_empty_last_page_that_is_no_defect(came: list[Came], is_first_read: bool) -> None:
+def test_an_empty_last_page_that_is_no_defect(came: list[Came], is_first_reading: bool) -> None:
     """
     A page that is empty in the second reading, too, is the provider's way; a total shows that nothing is missing.
     """
-    assert read(a_listing(is_first_read=is_first_read), came) == [["2"], None]
+    assert read(a_listing(is_first_reading=is_first_reading), came) == [["2"], None]
 
 
 def test_a_page_shows_the_counts_up_to_it() -> None:

@@ -57,7 +57,7 @@ class Families:
         return family
 
 
-class ParentRead(NamedTuple):
+class ParentReading(NamedTuple):
     """
     What a reading of a parent states of the rows that are requested by its rows: they are of ``read_at`` at the latest,
     and not complete if the parent's are not. ``stays_open`` and ``is_imperfect``: see ReadResult.
@@ -89,7 +89,7 @@ class Dependencies:
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     # Of each stream's account, by the day of the partition; None: without days.
     _rows: dict[Key, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
-    _readings: dict[Key, dict[date | None, ParentRead]] = field(factory=dict, init=False)  # of parents, as ``_rows``
+    _readings: dict[Key, dict[date | None, ParentReading]] = field(factory=dict, init=False)  # of parents, as ``_rows``
     _under_way: Counter[Key] = field(factory=Counter, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
@@ -148,12 +148,12 @@ class Dependencies:
         for partition in planned.partitions:
             self._rows.get(planned.key, {}).pop(partition.day, None)
 
-    def add_reading(self, planned: PlannedSlice, reading: ParentRead) -> None:
+    def add_reading(self, planned: PlannedSlice, reading: ParentReading) -> None:
         """Add the reading of a slice whose rows other streams need."""
         by_day = self._readings.setdefault(planned.key, {})
         by_day.update({partition.day: reading for partition in planned.partitions})
 
-    def parent_readings(self, planned: PlannedSlice) -> list[ParentRead]:
+    def parent_readings(self, planned: PlannedSlice) -> list[ParentReading]:
         """The readings of the rows by which a child's slice is requested."""
         by_day, days = self._readings.get(planned.parent_key, {}), planned.slice.days
         if days and self.source.stream(planned.parent_key[0]).kind != "snapshot":

@@ -55,7 +55,7 @@ class Listing:
     """
     The pages that follow from one request. ``slice``: the planned one, or a part of it.
 
-    ``is_first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
+    ``is_first_reading``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``polled``: the first page, if the response to a poll contains it. ``files``: fingerprints of the files read before
     this one, of a report that has several.
     """
@@ -65,7 +65,7 @@ class Listing:
     envelope: BodyDecoder
     paginator: Paginator
     stream_reads: StreamReads
-    is_first_read: bool = False
+    is_first_reading: bool = False
     polled: Outcome | None = None
     files: set[int] | None = None
     counts: ListingCounts = field(init=False)
@@ -129,7 +129,7 @@ class Listing:
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self._check_counts(page)
-        if self.is_first_read and not loaded.count:
+        if self.is_first_reading and not loaded.count:
             self._check_empty(page)
         if self._first is None:
             self._first = page

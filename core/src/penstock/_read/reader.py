@@ -45,7 +45,7 @@ class Reader:
         ceilings = Ceilings()
         while True:
             try:
-                return (yield from self._reading(ceilings, is_first_read=not rereads).read())
+                return (yield from self._reading(ceilings, is_first_reading=not rereads).read())
             except HalvesNeededError:
                 pass
             except InconsistentReadError as error:  # before BrokenBodyError: a BrokenPageError is both, and is reread
@@ -60,8 +60,8 @@ class Reader:
                 self._drop_reports()
                 raise
 
-    def _reading(self, ceilings: Ceilings, *, is_first_read: bool) -> SliceReading:
-        """A new reading of the slice, from its start; ``is_first_read``: no other came before it."""
+    def _reading(self, ceilings: Ceilings, *, is_first_reading: bool) -> SliceReading:
+        """A new reading of the slice, from its start; ``is_first_reading``: no other came before it."""
         if self.on_demand is not None:
             self.on_demand.restart()
         counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
@@ -82,7 +82,7 @@ class Reader:
                 log=self.log,
             ),
             ceilings=ceilings,
-            is_first_read=is_first_read,
+            is_first_reading=is_first_reading,
         )
 
     def _drop_reports(self) -> None:

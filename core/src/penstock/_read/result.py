@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attrs import define, field, frozen
 
 from penstock._fetch.auth import TOLERATED_PROVIDER_SKEW
-from penstock._plan.dependencies import ParentRead
+from penstock._plan.dependencies import ParentReading
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts, StreamReads
 from penstock._read.on_demand import ReportsOnDemand
@@ -71,7 +71,7 @@ class ReadCounts:
     absent: frozenset[str] | None = None  # None: no page yet
     unknown: set[str] = field(factory=set)
 
-    def result(self, on_demand: ReportsOnDemand | None, parents: Collection[ParentRead] = ()) -> ReadResult:
+    def result(self, on_demand: ReportsOnDemand | None, parents: Collection[ParentReading] = ()) -> ReadResult:
         """The result of the reading, after its last page. ``parents``: the readings by whose rows it was requested."""
         errors: dict[Partition, BrokenBodyError] = {}
         imperfect, stays_open = bool(self.undated), bool(self.undated or self.provisional)
@@ -110,7 +110,7 @@ class ReadCounts:
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
         return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
 
-    def check(self, stream_reads: StreamReads, *, is_first_read: bool) -> None:
+    def check(self, stream_reads: StreamReads, *, is_first_reading: bool) -> None:
         """
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
         ProviderError, and PagingError in the first read.
@@ -122,9 +122,9 @@ class ReadCounts:
             self._check_days()
         if self.no_record_reason:
             self._check_accepted(stream_reads)
-        elif is_first_read and self.uncounted and self.planned.had_rows:
+        elif is_first_reading and self.uncounted and self.planned.had_rows:
             self._check_emptied()
-        if is_first_read and self.has_mixed_derived:  # the rows derived from its former values are written
+        if is_first_reading and self.has_mixed_derived:  # the rows derived from its former values are written
             raise PagingError("a record came again with other values")
 
     def _check_days(self) -> None:

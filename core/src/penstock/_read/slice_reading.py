@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 from attrs import define, evolve, field
 
 from penstock._fetch.call import Call, Outcome, Steps
-from penstock._plan.dependencies import Dependencies, ParentRead
+from penstock._plan.dependencies import Dependencies, ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
 from penstock._plan.plan import PlannedSlice
 from penstock._read.clock_lag import clock_lag
@@ -47,7 +47,7 @@ class Ceilings:
 @define(eq=False, repr=False, kw_only=True)
 class SliceReading:
     """
-    One reading of a planned slice. ``is_first_read``: it was not read before, so that what may be a defect of the
+    One reading of a planned slice. ``is_first_reading``: it was not read before, so that what may be a defect of the
     reading is an error. ``counts`` and ``loader`` are of this reading, ``ceilings`` and ``on_demand`` of all readings
     of the slice.
     """
@@ -61,7 +61,7 @@ class SliceReading:
     counts: ReadCounts
     loader: Loader
     ceilings: Ceilings
-    is_first_read: bool
+    is_first_reading: bool
 
     def read(self) -> Steps[ReadResult]:
         """
@@ -71,7 +71,7 @@ class SliceReading:
         try:
             self.loader.begin()
             yield from self._read_or_halve(self.planned.slice)
-            self.counts.check(self.stream_reads, is_first_read=self.is_first_read)
+            self.counts.check(self.stream_reads, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
                 self._note(
                     "a record came again with other values; rows derived from its former values stay until it is read "
@@ -84,7 +84,7 @@ class SliceReading:
         parents = self.dependencies.parent_readings(self.planned) if has_parent else ()
         result = self.counts.result(self.on_demand, parents)
         if self.components.needed:
-            reading = ParentRead(result.read_at, result.stays_open, result.is_imperfect)
+            reading = ParentReading(result.read_at, result.stays_open, result.is_imperfect)
             self.dependencies.add_reading(self.planned, reading)
         return result
 
@@ -247,7 +247,7 @@ class SliceReading:
                 polled=polled,
                 files=files,
                 stream_reads=self.stream_reads,
-                is_first_read=self.is_first_read,
+                is_first_reading=self.is_first_reading,
             )
             listings.append(listing)
             if polled is None:
