@@ -1,5 +1,5 @@
 """
-The write ledger: its state after a crash, and what each way to go on sends.
+The outbox: its state after a crash, and what each way to go on sends.
 """
 
 import fcntl
@@ -482,5 +482,5 @@ def test_another_database_is_left_alone(outbox: Outbox) -> None:
     connection.execute("create table things (id)")
     connection.close()
 
-    with pytest.raises(TargetError, match="no write ledger"):
+    with pytest.raises(TargetError, match="no outbox of penstock"):
         outbox.open(KEY, NOW)

@@ -46,7 +46,7 @@ _TABLES = (
 
 @frozen
 class Outbox:
-    """The write ledger in ``folder``, the directory ``.penstock`` beside the configuration."""
+    """The outbox in ``folder``, the directory ``.penstock`` beside the configuration."""
 
     folder: Path
 
@@ -281,7 +281,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("begin immediate")  # all tables or none: a process may be killed, or its disk be full
     tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
     if tables and not {"meta", "jobs", "rows"} <= tables:
-        raise TargetError(f"{path} is a database, but no write ledger of penstock. Move it away.")
+        raise TargetError(f"{path} is a database, but no outbox of penstock. Move it away.")
     for statement in _TABLES:
         connection.execute(statement)
     if "destination" not in {row[1] for row in connection.execute("pragma table_info(jobs)")}:
