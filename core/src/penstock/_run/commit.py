@@ -168,7 +168,7 @@ class Committer:
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
 
-    def recount(self, entries: Iterable[LedgerEntry], *, count_as_planned: bool = True) -> None:
+    def count_of_other_worker(self, entries: Iterable[LedgerEntry], *, count_as_planned: bool = True) -> None:
         """
         Count what another worker of this run delivered, which is not here any more to report it.
         ``count_as_planned``: it was not counted as planned yet.

@@ -135,7 +135,7 @@ class OpenJobs:
         """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
         job_run = None
         try:
-            job_run = JobRun.open(job, number, self.context, self._replace)
+            job_run = JobRun.open(job, number, self.context, self._start_waiting)
             self.job_runs.append(job_run)
             job_run.prepare()
         except PenstockError as error:
@@ -152,7 +152,7 @@ class OpenJobs:
         for job_run in list(self.job_runs):
             job_run.start()
             if job_run.has_ended:
-                self._replace(job_run)
+                self._start_waiting(job_run)
 
     def flush(self) -> None:
         """Commit what waits for other partitions."""
@@ -169,13 +169,13 @@ class OpenJobs:
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
 
-    def each(self) -> Iterator[JobRun]:
+    def each_opened(self) -> Iterator[JobRun]:
         """Each job, open. Jobs that wait are opened one at a time; a notice names each that cannot be opened again."""
         yield from list(self.job_runs)
         while self._waiting:
             number, job = self._waiting.popleft()
             try:
-                job_run = JobRun.open(job, number, self.context, self._replace)
+                job_run = JobRun.open(job, number, self.context, self._start_waiting)
             except PenstockError as error:
                 self.context.run_report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
                 continue
@@ -183,7 +183,7 @@ class OpenJobs:
             yield job_run
             self._close(job_run)
 
-    def _replace(self, ended: JobRun) -> None:
+    def _start_waiting(self, ended: JobRun) -> None:
         """If a job waits, close this one, which has ended, and start the first of those that wait."""
         while self._waiting and ended.has_ended and not self.context.deadline.run_is_ending:
             if ended in self.job_runs:

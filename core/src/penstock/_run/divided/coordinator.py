@@ -93,7 +93,7 @@ def run_divided(
                 for number, names in coordinator.sources_by_shard.items()
             ]
             engine.run(assignments, work, coordinator)
-        coordinator.finish(opened.each())
+        coordinator.finish(opened.each_opened())
     context.emit({"event": "run_finished", **run_report.as_dict()})
     return run_report
 
@@ -254,7 +254,7 @@ class RunCoordinator:
             entries = (
                 ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until) if ledger else {}
             )
-            job_run.committer.recount(
+            job_run.committer.count_of_other_worker(
                 [
                     entry
                     for partition, entry in entries.items()
