@@ -27,7 +27,7 @@ from penstock.settings import SourceSettings
 from penstock.verdicts import Refuse
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
-UNKNOWN = (404, 410)
+NO_SUCH_REPORT = (404, 410)
 
 MAX_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
 
@@ -335,7 +335,7 @@ class ReportsOnDemand:
         while True:
             outcome = with_response((yield (self._poll_call(submission, report),)))
             assert outcome.response is not None
-            if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
+            if isinstance(outcome.verdict, Refuse) and outcome.response.status not in NO_SUCH_REPORT:
                 raise outcome.verdict.error
             age_s = max(self._age_s(report), self.clock.monotonic() - began_s)
             state: ReportState = Waiting()
