@@ -12,7 +12,7 @@ from penstock import UsageError
 
 @contextmanager
 def installed(extra: str) -> Iterator[None]:
-    """Raise UsageError that names the libraries, if one that is imported inside is missing or does not load."""
+    """Raises UsageError that names the libraries, if one that is imported inside is missing or does not load."""
     try:
         yield
     except ImportError as error:

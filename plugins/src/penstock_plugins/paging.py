@@ -200,7 +200,7 @@ class PageNumber(Paged):
         return super()._goes_on(page)
 
     def _check_place(self, page: Page) -> None:
-        """Raise PagingError if a page whose size was lowered does not begin where the one before it ended."""
+        """Raises PagingError if a page whose size was lowered does not begin where the one before it ended."""
         size = self.size_of(page.request)
         if size in (None, self.size):
             return

@@ -101,7 +101,7 @@ def selected_streams(
 def check_missed_columns(
     config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]
 ) -> None:
-    """Raise ConfigError where the settings exclude a column that reading these streams depends on."""
+    """Raises ConfigError where the settings exclude a column that reading these streams depends on."""
     problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
     if problems:
         raise ConfigError([f"{config.where}: {text}" for text in problems])
@@ -111,7 +111,7 @@ def check_accounts(
     sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]], patterns: Sequence[str]
 ) -> None:
     """
-    Raise UsageError for a pattern that no account matches, unless a provider lists the accounts of a chosen stream.
+    Raises UsageError for a pattern that no account matches, unless a provider lists the accounts of a chosen stream.
 
     Otherwise a mistyped account would be a run of no partitions, which ends with 0.
     """
@@ -179,7 +179,7 @@ def usable_jobs_for(
     setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
 ) -> tuple[list[Job], ConfiguredSink | None, dict[str, PenstockError]]:
     """
-    The same without the sources that cannot be used as configured: the error of each, by name. Raises UsageError and
+    A job for each usable source, the sink, and the error of each other source, by name. Raises UsageError and
     ConfigError for what concerns all, or where no source is left.
     """
     resolved = _resolved(setup, name, selection, planning=False, used=None)

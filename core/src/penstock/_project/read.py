@@ -130,7 +130,7 @@ class Records:
 
     def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
         """
-        Raise TypeError. NumPy, and pandas in its name, would take the batches for rows, and make a table of other data.
+        Raises TypeError: NumPy, and pandas in its name, would take batches for rows, and make a table of other data.
         """
         raise TypeError(
             "a reading is no array. For pandas write pyarrow.table(reading).to_pandas(types_mapper=pandas.ArrowDtype), "

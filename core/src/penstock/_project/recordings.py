@@ -62,7 +62,7 @@ def as_recorded(selection: Selection, recording: "Recording") -> Selection:
 
 
 def check_unmasked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
-    """Raise UsageError for a masked recording and a target with a ledger."""
+    """Raises UsageError for a masked recording and a target with a ledger."""
     if recording.masked and any(job.sink.keeps_ledger for job in jobs):
         raise UsageError(
             f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "

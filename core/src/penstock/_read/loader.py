@@ -185,7 +185,7 @@ class Loader:
         return stamps
 
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
-        """Raise BrokenPageError if the envelope states the days of its records, and none of them was requested."""
+        """Raises BrokenPageError if the envelope states the days of its records, and none of them was requested."""
         column = self.planned.stream.day
         if self.days is None or not isinstance(answer.items, tuple):
             return  # a file that is read as a stream has no envelope

@@ -178,7 +178,7 @@ class SandboxBase:
     # --- what a provider defines --------------------------------------------------------------------------------
 
     def admit(self, request: SandboxRequest) -> None:
-        """Raise :class:`SandboxError` for a request without valid credentials, or over a limit."""
+        """Raises :class:`SandboxError` for a request without valid credentials, or over a limit."""
 
     def error(self, status: int, message: str) -> SandboxResponse:
         """An error in the provider's envelope."""

@@ -219,7 +219,7 @@ def _decimal_places(value: Any) -> int:
 
 
 def check_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: int) -> None:
-    """Raise ProviderError for a decimal with more digits after the point than its column has."""
+    """Raises ProviderError for a decimal with more digits after the point than its column has."""
     for column in layout.columns:
         if column.type != "decimal":
             continue

@@ -85,7 +85,7 @@ class Delivery(ABC):
 
     def _check_stored(self) -> None:
         """
-        Raise SinkError if a table with triggers or rules holds other rows or values than were sent. What these do at
+        Raises SinkError if a table with triggers or rules holds other rows or values than were sent. What these do at
         the end of the transaction is done before.
         """
         altering = [rows for rows in self.rows.values() if rows.table.altering]
