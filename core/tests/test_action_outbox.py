@@ -445,7 +445,7 @@ def readonly(tmp_path: Path) -> Path:
 
 def test_without_a_ledger_nothing_is_sent(readonly: Path) -> None:
     """
-    Where the ledger of writes cannot be opened, nothing is sent, and the error states why.
+    Where the outbox cannot be opened, nothing is sent, and the error states why.
     """
     with pytest.raises(TargetError, match="nothing was sent"):
         Outbox(readonly).open(KEY, NOW)
@@ -475,7 +475,7 @@ def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, mon
 
 def test_another_database_is_left_alone(outbox: Outbox) -> None:
     """
-    A database that is no ledger of writes is not written.
+    A database that is no outbox is not written.
     """
     outbox.folder.mkdir()
     connection = sqlite3.connect(outbox.path)

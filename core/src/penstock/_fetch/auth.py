@@ -63,9 +63,7 @@ class Signer:
     clock: Clock
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
-    shared_grant: Callable[[Grant | None], Grant] | None = (
-        None  # of a divided run: the grant that all its processes use
-    )
+    shared_grant: Callable[[Grant | None], Grant] | None = None  # the grant that all processes of a divided run use
     skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
     _current: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
