@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from configured_source import a_source
-from penstock._fetch.call import Call, Outcome, Pause
+from penstock._fetch.call import Call, Outcome, Pause, with_response
 from penstock._plan.plan import PlannedSlice
-from penstock._read.on_demand import ReportClaims, ReportExpiredError, ReportsOnDemand, submission_text, with_response
+from penstock._read.on_demand import ReportClaims, ReportExpiredError, ReportsOnDemand, submission_text
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream

@@ -53,6 +53,14 @@ class Outcome(NamedTuple):
         return len(self.response.body) if self.response is not None else 0
 
 
+def with_response(outcome: Outcome | None) -> Outcome:
+    """The outcome of a call with a response, of any verdict. Raises the error of a call without one."""
+    assert outcome is not None
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
 JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
 """The verdict on a response to a call, and the content of its envelope."""
 

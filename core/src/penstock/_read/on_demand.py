@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome, Pause, Steps
+from penstock._fetch.call import Call, Outcome, Pause, Steps, with_response
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
@@ -51,14 +51,6 @@ class ReportExpiredError(InconsistentReadError):
             f"the provider's report expired while it was read ({self._seen}). It was read {reads} times, made "
             "anew each time. Nothing was replaced; the next run tries again. If it persists, choose a shorter window."
         )
-
-
-def with_response(outcome: Outcome | None) -> Outcome:
-    """The outcome of a call with a response, of any verdict. Raises the error of a call without one."""
-    assert outcome is not None
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome
 
 
 def check_rows(outcome: Outcome) -> None:

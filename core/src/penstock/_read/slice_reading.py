@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
-from penstock._fetch.call import Call, Outcome, Steps
+from penstock._fetch.call import Call, Outcome, Steps, with_response
 from penstock._plan.dependencies import Dependencies, ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
 from penstock._plan.plan import PlannedSlice
@@ -20,7 +20,7 @@ from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportsOnDemand, check_rows, with_response
+from penstock._read.on_demand import ReportsOnDemand, check_rows
 from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock._run_report.log import RunLog
