@@ -34,7 +34,11 @@ CHAPTERS = (
         "The rest that a plugin may use.",
     ),
     ("Sinks", ("sinks",), "Outputs and their ledgers."),
-    ("Results", ("_project.run_result", "_plan.plan", "results"), "What the methods of `Project` return."),
+    (
+        "Results",
+        ("_project.run_result", "_project.plan", "_plan.plan", "results"),
+        "What the methods of `Project` return.",
+    ),
 )
 OF_THE_RECORD = "of the record class"
 PUBLIC = penstock.public_names()

@@ -16,9 +16,10 @@ _MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 # Module -> the names that connectors, sinks and Python programs may import from penstock.
 _NAMES = {
     "_plan.plan": "PlannedPartition",
+    "_project.plan": "PlanResult",
     "_project.project": "Project",
     "_project.read": "Encoder Records",
-    "_project.run_result": "PlanResult RunResult",
+    "_project.run_result": "RunResult",
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
     "commands.declaration": "Command",
     "connector": """

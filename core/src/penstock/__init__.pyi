@@ -5,15 +5,13 @@ The public names of ``penstock`` for type checkers, from the table in ``__init__
 import pluggy
 
 from penstock._plan.plan import PlannedPartition as PlannedPartition
+from penstock._project.plan import PlanResult as PlanResult
 from penstock._project.project import Project as Project
 from penstock._project.read import (
     Encoder as Encoder,
     Records as Records,
 )
-from penstock._project.run_result import (
-    PlanResult as PlanResult,
-    RunResult as RunResult,
-)
+from penstock._project.run_result import RunResult as RunResult
 from penstock.actions import (
     Action as Action,
     ActionJudge as ActionJudge,

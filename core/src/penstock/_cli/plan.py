@@ -14,7 +14,7 @@ from penstock._cli.options import selection
 from penstock._cli.output import print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
 from penstock._project.jobs import unnamed_error
-from penstock._project.run_result import PlanResult
+from penstock._project.plan import PlanResult
 from penstock.names import counted
 
 Span = Sequence[PlannedPartition]

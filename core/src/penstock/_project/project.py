@@ -19,8 +19,9 @@ from penstock._util.clock import Clock
 from penstock.events import OnEvent, ignore
 
 if TYPE_CHECKING:
+    from penstock._project.plan import PlanResult
     from penstock._project.read import Records
-    from penstock._project.run_result import PlanResult, RunResult
+    from penstock._project.run_result import RunResult
     from penstock._project.target_query import Days, TargetQuery
     from penstock.model import Receipt
     from penstock.results import (

@@ -1,5 +1,5 @@
 """
-The results of ``run`` and ``plan``: frozen values with the exit code of the equivalent command.
+The result of ``run``: a frozen value with the exit code of the equivalent command.
 """
 
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from penstock._plan.plan import PlannedPartition
 from penstock._run_report.report import RunReport
 from penstock.errors import PenstockError
 
@@ -94,53 +93,3 @@ class RunResult:
             summary=f"not started: {error}",
             reason=error,
         )
-
-
-@frozen(kw_only=True, eq=False)
-class PlanResult:
-    """
-    The partitions that a run would fetch, in the order of the sources, streams, accounts and days.
-
-    ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
-    number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
-    and a login apart), or at least these. ``pace``: requests per second by source, where
-    one is set. ``target`` None: no target was used yet, so everything counts as missing.
-    """
-
-    partitions: tuple[PlannedPartition, ...]
-    waiting: tuple[str, ...] = ()
-    final: int = 0
-    exact: bool = False
-    pace: Mapping[str, float] = field(factory=dict)
-    target: str | None = None
-    notices: tuple[str, ...] = ()
-    exit_code: int = 0
-
-    @property
-    def requests(self) -> int:
-        """The requests of all partitions whose number is known."""
-        return sum(self.requests_of.values())
-
-    @property
-    def requests_of(self) -> dict[str, int]:
-        """Requests by source."""
-        requests: dict[str, int] = {}
-        for partition in self.partitions:
-            requests[partition.source] = requests.get(partition.source, 0) + (partition.requests or 0)
-        return requests
-
-    @property
-    def shards(self) -> dict[tuple[int, str], tuple[int, int]]:
-        """The partitions and requests of a plan for shards, by shard and source. A shard without work is left out."""
-        by_shard: dict[tuple[int, str], tuple[int, int]] = {}
-        for partition in self.partitions:
-            if partition.shard is not None:
-                count, requests = by_shard.get((partition.shard, partition.source), (0, 0))
-                by_shard[partition.shard, partition.source] = (count + 1, requests + (partition.requests or 0))
-        return dict(sorted(by_shard.items()))
-
-    @property
-    def seconds(self) -> float | None:
-        """The time that the requests take at least at the sources' pace, side by side; None where no pace is set."""
-        times = [count / self.pace[name] for name, count in self.requests_of.items() if name in self.pace]
-        return max(times, default=None)
