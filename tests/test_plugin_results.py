@@ -29,7 +29,7 @@ from penstock import (
     record,
 )
 from penstock._fetch.auth import Signer
-from penstock.errors import PluginError
+from penstock.errors import PenstockError, PluginError
 from penstock.testing import FakeClock, a_response
 from penstock.testing.memory import MemorySink, MemoryTarget
 from scripted_provider import ScriptedProvider
@@ -257,19 +257,20 @@ class DefectiveTarget(MemoryTarget):
     """A target one of whose methods, or of those of its writers, raises ``error``."""
 
     defect = ""
-    error: Exception
+    error: Exception | None
 
     def begin(self, *arguments: Any) -> Any:
         writer = super().begin(*arguments)
 
-        def fail(*arguments: Any) -> Any:
-            raise self.error
-
         if self.defect == "begin":
-            fail()
+            self.fail()
         return SimpleNamespace(
-            **{"write": writer.write, "commit": writer.commit, "abort": writer.abort, self.defect: fail}
+            **{"write": writer.write, "commit": writer.commit, "abort": writer.abort, self.defect: self.fail}
         )
+
+    def fail(self, *arguments: Any) -> Any:
+        if self.error is not None:
+            raise self.error
 
 
 @define(eq=False, kw_only=True)
@@ -277,12 +278,14 @@ class DefectiveSink(MemorySink):
     """A sink whose targets raise ``error`` in ``method``."""
 
     method: str
-    error: Exception
+    error: Exception | None
 
     def open(self, *arguments: Any, **options: Any) -> Any:
         target = super().open(*arguments, **options)
         defective = DefectiveTarget(target.sink, target.ledger)
         defective.defect, defective.error = self.method, self.error
+        if hasattr(defective, self.method) and self.method != "begin":
+            setattr(defective, self.method, defective.fail)
         return defective
 
 
@@ -309,6 +312,53 @@ def test_a_failure_of_a_sink_is_no_defect_of_the_connector(
 
     assert report.exit_code == 1
     assert re.search(rf"the sink \w+ failed with {seen} {HERE}\. {advice}", report.errors[0]["message"])
+
+
+@pytest.mark.parametrize("method", ["prepare", "finish", "close"])
+def test_a_defect_of_a_target_between_partitions_names_the_sink(tmp_path: Path, method: str) -> None:
+    """
+    Before the first partition and after the last one, too.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite", method=method, error=KeyError("x"))
+
+    try:
+        message = provider.run().errors[0]["message"]
+    except PluginError as error:
+        message = str(error)
+
+    assert re.search(rf"the sink \w+ failed with KeyError: 'x' {HERE}\. This is a defect of the sink", message)
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(KeyError("x"), "KeyError: 'x'"), (OSError("gone"), "OSError: gone")], ids=["defect", "system"]
+)
+def test_a_sink_that_cannot_be_opened_is_named(tmp_path: Path, error: Exception, seen: str) -> None:
+    """
+    The run does not start, whatever the error is.
+    """
+
+    class Unopened(MemorySink):
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            raise error
+
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = Unopened(tmp_path / "ledger.sqlite")
+
+    with pytest.raises(PenstockError, match=rf"the sink Unopened failed with {seen}"):
+        provider.run()
+
+
+def test_a_commit_that_returns_nothing_is_named(tmp_path: Path) -> None:
+    """
+    The error blames the method of the writer, not the connector.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite", method="commit", error=None)
+
+    report = provider.run()
+
+    assert re.search(rf"fail {HERE} returned nothing; write return the entry", report.errors[0]["message"])
 
 
 def test_an_interrupted_thread_ends_the_run(tmp_path: Path) -> None:

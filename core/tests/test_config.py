@@ -51,6 +51,8 @@ class PathSettings:
 
 
 def parse(text: str) -> PathSettings:
+    if text == "jsonl:defect":
+        raise KeyError("x")
     if text == "jsonl:bad":
         raise ValueError("bad is no good place")
     return PathSettings(path=text.partition(":")[2])
@@ -817,3 +819,11 @@ def test_a_bound_of_attrs_is_stated_in_words(validator: Any, value: Any, message
             SectionContext(path="x", where="penstock.toml", folder=Path(), environ={}),
         )
     assert refused.value.problems == (f"penstock.toml: x.size: {message}",)
+
+
+def test_a_defect_in_the_parser_of_a_sink_names_the_sink(tmp_path: Path) -> None:
+    """
+    Any other error than one about the text is no mistake of the user.
+    """
+    with pytest.raises(PluginError, match=r"the sink jsonl failed with KeyError: 'x'"):
+        loaded(tmp_path).sink_for("jsonl:defect", Offered())

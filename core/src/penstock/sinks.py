@@ -52,6 +52,7 @@ from attrs import Factory, field, frozen
 from penstock.errors import PenstockError
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
 from penstock.model import Batch, Kind, Partition
+from penstock.protocols import check_returned
 from penstock.records import Column
 
 MOST_REJECTED = 10_000
@@ -239,7 +240,8 @@ class BaseTarget:
         outcomes: list[LedgerEntry | Exception] = []
         for writer, entry in commits:
             try:
-                outcomes.append(writer.commit(entry))
+                committed = writer.commit(entry)
+                outcomes.append(check_returned(writer.commit, committed, LedgerEntry, "the entry as committed"))
             except Exception as error:
                 outcomes.append(error)
         return outcomes

@@ -13,10 +13,10 @@ from penstock._config.raw_sections import AccountSections, RawValue, Section, ra
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
 from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.target_text import findable, secrets_in, shown_target
-from penstock._plugins.plugin_errors import sink_hint
+from penstock._plugins.plugin_errors import sink_errors, sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
-from penstock.errors import ConfigError, PenstockError, PluginError, sentences
+from penstock.errors import ConfigError, PluginError, sentences
 from penstock.names import did_you_mean, nearest
 from penstock.redact import mask_always
 from penstock.sinks import Sink, SinkKind
@@ -40,7 +40,8 @@ class ConfiguredSink:
 
     def open(self) -> Sink:
         """The sink itself."""
-        sink: Sink = self.kind.open(self.settings)
+        with sink_errors(self.kind.name):
+            sink: Sink = self.kind.open(self.settings)
         add_sink_defaults(sink)
         return sink
 
@@ -138,9 +139,8 @@ class Config:
             mask_always(secret)
         kind = self._kind_of(text, registry, named_by)
         try:
-            settings = kind.parse(text)
-        except PenstockError:
-            raise
+            with sink_errors(kind.name, passing=(ValueError, TypeError)):
+                settings = kind.parse(text)
         except (ValueError, TypeError) as error:
             raise ConfigError([*self.problems, f"sink {shown_target(text)!r}: {error}"]) from None
         if self.problems:

@@ -109,13 +109,13 @@ def connector_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def sink_errors(kind: str) -> Iterator[None]:
-    """Turn an exception of a sink's code into the error of :func:`sink_error`."""
+def sink_errors(kind: str, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn an exception of a sink's code into the error of :func:`sink_error`. ``passing``: classes that stay."""
     try:
         yield
-    except _DESCRIBED:
-        raise
     except FAILURES as error:
+        if isinstance(error, (*_DESCRIBED, *passing)):
+            raise
         raise sink_error(error, kind) from error
 
 

@@ -11,7 +11,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.window import first_served
-from penstock._plugins.plugin_errors import sink_error
+from penstock._plugins.plugin_errors import sink_error, sink_errors
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
@@ -21,6 +21,7 @@ from penstock.errors import PenstockError, ProviderError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected
+from penstock.protocols import check_returned
 from penstock.sinks import Target, Writer
 
 GROUP_ROWS = 5000
@@ -195,7 +196,8 @@ class Committer:
     def complete(self, stream: str) -> None:
         """Let the target complete a stream, or report why it cannot."""
         try:
-            self.target.finish(stream)
+            with sink_errors(type(self.target).__name__):
+                self.target.finish(stream)
         except PenstockError as error:
             self.log.fail(stream, None, error)
             self.log.count(stream, failed=1)
@@ -245,10 +247,15 @@ class Committer:
         """See :meth:`penstock.sinks.Target.commit_group`. What it raises is the error of each partition."""
         if not commits:
             return ()
+        commit_group, correct = self.target.commit_group, "a ledger entry or an error for each writer"
         try:
-            return self.target.commit_group(commits)
+            with sink_errors(type(self.target).__name__):
+                outcomes = list(check_returned(commit_group, commit_group(commits), Iterable, correct))
+            for outcome in outcomes:
+                check_returned(commit_group, outcome, (LedgerEntry, Exception), correct)
         except Exception as error:
             return [error] * len(commits)
+        return outcomes
 
     # --- 1: what may be replaced --------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.job import Job
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
+from penstock._plugins.plugin_errors import sink_errors
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.listed_accounts import AccountFailure, AccountRows, ListedAccounts, never_listed
@@ -122,7 +123,8 @@ class JobRun:
         try:
             components_of = self._reader_factory.components_of
             layouts = [layout for stream in chosen for layout in components_of(stream, self.source).row_builder.layouts]
-            self.target.prepare(layouts)
+            with sink_errors(type(self.target).__name__):
+                self.target.prepare(layouts)
         finally:
             self.context.run_report.notice_of_target(*self.target.notices)
 
@@ -298,7 +300,8 @@ class JobRun:
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""
         try:
-            self.target.close()
+            with sink_errors(type(self.target).__name__):
+                self.target.close()
         except PenstockError as error:
             self.log.fail(None, None, error)
 
@@ -312,15 +315,16 @@ def _open_target(job: Job, run_id: str) -> Target:
         for own_or_derived in (stream, *job.source.derived_from(stream.name))
     ]
     target: Target
-    if job.to_coordinator is not None:
-        assert isinstance(job.sink, Staging), "a worker checks its sinks first"
-        target = job.sink.open_staging(name, run_id, job.to_coordinator)
-    elif job.lock_part is not None:
-        if not isinstance(job.sink, Divisible):
-            raise other_version(job)
-        target = job.sink.open(name, run_id, streams, part=job.lock_part)
-    else:
-        target = job.sink.open(name, run_id, streams)
+    with sink_errors(type(job.sink).__name__):
+        if job.to_coordinator is not None:
+            assert isinstance(job.sink, Staging), "a worker checks its sinks first"
+            target = job.sink.open_staging(name, run_id, job.to_coordinator)
+        elif job.lock_part is not None:
+            if not isinstance(job.sink, Divisible):
+                raise other_version(job)
+            target = job.sink.open(name, run_id, streams, part=job.lock_part)
+        else:
+            target = job.sink.open(name, run_id, streams)
     check_returned(job.sink.open, target, () if target is None else object, "the opened target")
     add_target_defaults(target)
     return target
