@@ -19,8 +19,8 @@ class that extends neither. The default of ``commit_group`` calls ``commit`` of 
 ==================================  ==================================================================================
 a sink                              ``open``, ``open_readonly``
 its target                          ``begin``; ``ledger``, ``is_intact`` and ``close``, if it has a ledger and a lock
-the target's writer                 ``write``, ``commit``, ``abort``: :class:`Committing`; a :class:`Writer` has no
-                                    ``commit`` where the target has a ``commit_group`` of its own
+the target's writer                 ``write``, ``abort``, and ``commit``, which is not called where the target has a
+                                    ``commit_group`` of its own; see :class:`Writer`
 ==================================  ==================================================================================
 
 Each further ability is a protocol. A class has it by having its methods:
@@ -126,23 +126,19 @@ class Layout:
 
 
 class Writer(Protocol):
-    """Writes one partition, until its target commits it. See :class:`Committing`, too."""
+    """
+    Writes one partition, until its target commits it.
+
+    The writer of a target without a ``commit_group`` of its own has ``commit(entry: LedgerEntry) -> LedgerEntry``, too:
+    replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
+    records that the target cannot hold are added to the rejected ones and change its counts.
+    """
 
     def write(self, batch: Batch) -> None:
         """Write one batch of the stream, or of a stream derived from it; see ``batch.layout``."""
 
     def abort(self) -> None:
         """Discard everything written. The partition's former data stays."""
-
-
-class Committing(Writer, Protocol):
-    """A writer that commits its partition: that of a target without a ``commit_group`` of its own."""
-
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        """
-        Replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
-        records that the target cannot hold are added to the rejected ones and change its counts.
-        """
 
 
 class Target(Protocol):
@@ -190,9 +186,9 @@ class Target(Protocol):
         """
         Commit the partitions of these writers, each with its ledger row, in their order.
 
-        Each appears whole or not at all, as by :meth:`Committing.commit`, and the failure of one does not affect the
-        others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
-        killed meanwhile leaves each partition in its former or its new state.
+        Each appears whole or not at all, as by ``commit`` of a :class:`Writer`, and the failure of one does not affect
+        the others. Returns, in the same order, each entry as committed, or the error of its partition. A process that
+        is killed meanwhile leaves each partition in its former or its new state.
         """
 
     def is_intact(self, entry: LedgerEntry) -> bool:
