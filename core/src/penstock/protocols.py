@@ -16,18 +16,8 @@ from penstock.model import Answer, Page, Request, Response
 from penstock.names import source_line
 from penstock.redact import Secret, clip
 
-# Connectors may import these names from here, too.
-from penstock.verdicts import (
-    Accept as Accept,
-    Refusal as Refusal,
-    Refuse as Refuse,
-    Retry as Retry,
-    Skip as Skip,
-    StatusRule as StatusRule,
-    Throttle as Throttle,
-    Unavailable as Unavailable,
-    Verdict as Verdict,
-)
+# Development versions had the verdicts here (decision 72).
+from penstock.verdicts import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict  # noqa: F401
 
 Exchange = Callable[[Request], Response]
 
