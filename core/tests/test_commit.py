@@ -11,7 +11,8 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
-from penstock._read.result import LoadedPartition, ReadCounts
+from penstock._read.read_counts import ReadCounts
+from penstock._read.result import LoadedPartition
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS

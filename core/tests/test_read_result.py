@@ -7,7 +7,8 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
-from penstock._read.result import LoadedPartition, ReadCounts
+from penstock._read.read_counts import ReadCounts
+from penstock._read.result import LoadedPartition
 from penstock.connector import Stream
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected, Slice

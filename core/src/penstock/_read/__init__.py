@@ -13,6 +13,7 @@ last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run`
 - ``listing``: the pages of one request
 - ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
 - ``counts``: of a listing, a partition and a stream, and the checks that they agree
-- ``result``: what a reading counts, the checks at its end, and its result
+- ``read_counts``: what a reading counts, and the checks at its end
+- ``result``: its result
 - ``undeclared_members``: members that state something about the listing, and that nothing reads
 """

@@ -20,7 +20,8 @@ from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
-from penstock._read.result import LoadedPartition, ReadCounts
+from penstock._read.read_counts import ReadCounts
+from penstock._read.result import LoadedPartition
 from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice

@@ -11,7 +11,8 @@ from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand
-from penstock._read.result import ReadCounts, ReadResult
+from penstock._read.read_counts import ReadCounts
+from penstock._read.result import ReadResult
 from penstock._read.slice_reading import Ceilings, HalvesNeededError, SliceReading
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock

@@ -21,7 +21,8 @@ from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows
-from penstock._read.result import ReadCounts, ReadResult
+from penstock._read.read_counts import ReadCounts
+from penstock._read.result import ReadResult
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock._run_report.log import RunLog
 from penstock.model import Request, Slice
