@@ -9,7 +9,6 @@ from typing import Any
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import RetryPolicy
 from penstock._write.requests import Row, WriteRequest
 from penstock._write.sender import WriteOperation, url_length
 from penstock.actions import Action, Field
@@ -19,6 +18,7 @@ from penstock.model import Request, Response
 from penstock.protocols import Unsigned
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
+from policies import a_policy
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 REQUEST = Request(method="POST", url="https://api.example.com/events")
@@ -55,7 +55,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
     retrying = Retrying(
         signer=Signer(Unsigned(), exchange, clock),
         send=exchange,
-        policy=RetryPolicy(first_s=10.0),
+        policy=a_policy(first_s=10.0),
         rate_limit=RateLimit(clock),
         budget=RetryBudget(),
         clock=clock,

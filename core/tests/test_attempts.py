@@ -10,13 +10,13 @@ from attrs import field, frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import FailedAttempt, Retrying
-from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept, Retry, Verdict
+from policies import a_policy
 from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/")
@@ -42,7 +42,7 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAt
     retrying = Retrying(
         Signer(Unsigned(), no_login, clock),
         scripted,
-        RetryPolicy(retries=2),
+        a_policy(retries=2),
         RateLimit(clock),
         RetryBudget(retries=budget),
         clock,
@@ -92,7 +92,7 @@ def test_a_request_is_reported_before_its_response() -> None:
     operation = RecordingOperation(REQUEST, busy)
     clock, exchange = FakeClock(), ScriptedExchange([StoppedError("stopped")])
     retrying = Retrying(
-        Signer(Unsigned(), no_login, clock), exchange, RetryPolicy(), RateLimit(clock), RetryBudget(), clock
+        Signer(Unsigned(), no_login, clock), exchange, a_policy(), RateLimit(clock), RetryBudget(), clock
     )
 
     with pytest.raises(StoppedError):

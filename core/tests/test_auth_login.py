@@ -9,13 +9,13 @@ from attrs import frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import AuthenticationError, BrokenBodyError, ParkedError, PenstockError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept, Retry, Verdict
+from policies import a_policy
 from recording_operation import RecordingOperation
 
 LOGIN = Request(url="http://localhost/login", method="POST")
@@ -99,7 +99,7 @@ def test_the_first_token_may_be_over_too() -> None:
     clock = FakeClock()
     login = ScriptedExchange([a_response({"token": 1}), a_response(b"<html>"), a_response({"token": 2})])
     sent = ScriptedExchange([a_response(status=401), a_response()])
-    retrying = Retrying(Signer(Door(), login, clock), sent, RetryPolicy(), RateLimit(clock), RetryBudget(), clock)
+    retrying = Retrying(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock), RetryBudget(), clock)
 
     response, _, _ = retrying(RecordingOperation(READ, expired))
 
@@ -122,7 +122,7 @@ def test_a_request_takes_its_turn_after_the_login() -> None:
         starts.append(clock.monotonic())
         return a_response()
 
-    retrying = Retrying(Signer(Door(), login, clock), sent, RetryPolicy(), RateLimit(clock, 1.0), RetryBudget(), clock)
+    retrying = Retrying(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock, 1.0), RetryBudget(), clock)
     for _ in range(3):
         retrying(RecordingOperation(READ, expired))
 

@@ -1,6 +1,7 @@
 """Counts compared with each other: fetched, written, rejected, repeated; what was promised; pages that come once."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -12,6 +13,10 @@ from penstock.sinks import MOST_REJECTED
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)
+
+
+def a_listing(**values: Any) -> ListingCounts:
+    return ListingCounts(**{"paginator": "the paginator", "max_pages": 100, **values})
 
 
 @given(st.lists(st.tuples(counts, counts, counts), max_size=20))
@@ -59,7 +64,7 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
     """
     Exactly the promised number passes; one more or fewer does not.
     """
-    listing = ListingCounts()
+    listing = a_listing()
     listing.check_stated(Answer(total=total))
     listing.distinct = arrived
 
@@ -74,7 +79,7 @@ def test_records_with_a_key_that_another_page_had_are_named():
     """
     All that the provider states arrived, but keys came twice: the message does not state that records are missing.
     """
-    listing = ListingCounts(total=8, fetched=8, distinct=4)
+    listing = a_listing(total=8, fetched=8, distinct=4)
 
     with pytest.raises(
         CountMismatchError, match="states 8 records and 8 arrived, 4 of them with the key of a record on"
@@ -86,14 +91,14 @@ def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.
     """
-    listing = ListingCounts(fetched=3, distinct=3)
+    listing = a_listing(fetched=3, distinct=3)
     listing.check_stated(Answer())
 
     listing.verify()
 
     assert (listing.total, listing.stated_pages) == (None, None)
     with pytest.raises(CountMismatchError):
-        ListingCounts(total=2, fetched=3, distinct=3).verify()
+        a_listing(total=2, fetched=3, distinct=3).verify()
 
 
 @pytest.mark.parametrize("member", ["total", "pages"])
@@ -101,7 +106,7 @@ def test_numbers_that_move_are_an_error(member: str):
     """
     A total or a number of pages that is another one on a later page means that data moved while they were read.
     """
-    listing = ListingCounts()
+    listing = a_listing()
     listing.check_stated(Answer(**{member: 5}))
     listing.check_stated(Answer())
 
@@ -114,7 +119,7 @@ def test_a_page_is_requested_once(pages: list[int]):
     """
     The first request that was made before is an error, so no circle of links is walked twice.
     """
-    listing = ListingCounts()
+    listing = a_listing()
     requested: set[int] = set()
     for page in pages:
         if page in requested:
@@ -130,7 +135,7 @@ def test_pages_that_never_end_do():
     """
     A listing has a largest number of pages.
     """
-    listing = ListingCounts(max_pages=3)
+    listing = a_listing(max_pages=3)
     for page in range(3):
         listing.count_request(Request(url=f"http://localhost/?page={page}"))
 
@@ -142,7 +147,7 @@ def test_a_page_that_comes_again_is_detected():
     """
     Equal items a second time are a repeated page; a page without items repeats nothing.
     """
-    listing = ListingCounts()
+    listing = a_listing()
 
     assert [listing.add_digest(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
 
@@ -162,7 +167,7 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
     """
     A later page may leave the numbers out, but must not state others.
     """
-    counts = ListingCounts()
+    counts = a_listing()
     counts.check_stated(first)
 
     if error is None:
@@ -182,7 +187,7 @@ def test_pages_are_as_full_as_the_first(count: int, last: bool, fails: bool):
     """
     Without a total, nothing else shows that records are missing from a page, or from the first one.
     """
-    listing, known = ListingCounts(), ListingCounts(total=30)
+    listing, known = a_listing(), a_listing(total=30)
 
     known.compare(count, 10, last=last)
     if fails:
@@ -206,7 +211,7 @@ def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) 
     """
     Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
     """
-    listing = ListingCounts()
+    listing = a_listing()
     listing.count_request(Request(url="http://localhost/"))
     listing.count_request(other)
 

@@ -9,12 +9,12 @@ from penstock._fetch.call import Call
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.read_operation import url_template
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError
 from penstock.model import Answer, Response
 from penstock.protocols import Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept
+from policies import a_policy
 from recording_operation import RecordingOperation
 
 PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))
@@ -59,7 +59,7 @@ def test_each_attempt_ends_once() -> None:
     retrying = Retrying(
         Signer(Unsigned(), answer, clock),
         ScriptedExchange([reset, answer]),
-        RetryPolicy(retries=2),
+        a_policy(retries=2),
         RateLimit(clock),
         RetryBudget(),
         clock,

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from penstock._fetch.auth import Signed
 from penstock._fetch.limits import MAX_SILENT_REQUESTS, Deadline, RetryBudget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import MAX_BOUND_RETRIES, MAX_RENEWALS, Attempts, NextStep, RetryPolicy, stated_wait
+from penstock._fetch.retry_policy import MAX_BOUND_RETRIES, MAX_RENEWALS, Attempts, NextStep, stated_wait
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -31,6 +31,7 @@ from penstock.protocols import Grant
 from penstock.redact import Secret
 from penstock.testing import FakeClock, a_response
 from penstock.verdicts import Accept, Refuse, Retry, Verdict
+from policies import a_policy
 from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/report")
@@ -90,7 +91,7 @@ class Waited:
 
 def retrying(exchange: Provider, clock: FakeClock | None = None, **more: Any) -> Retrying:
     clock = clock or FakeClock()
-    policy = RetryPolicy(**{"retries": 3, "first_s": 1.0, "max_s": 60.0, **more.pop("policy", {})})
+    policy = a_policy(**more.pop("policy", {}))
     rate_limit = more.pop("rate_limit", Waited())
     return Retrying(
         exchange,
@@ -114,7 +115,7 @@ def by_status(response: Response) -> tuple[Verdict, Answer]:
 
 # --- the decision ---------------------------------------------------------------------------------------------------
 
-POLICY = RetryPolicy(retries=3, first_s=1.0, max_s=60.0, throttle_wait_s=300.0, cool_down_s=60.0)
+POLICY = a_policy()
 TOKEN = Grant(Secret("granted-by-the-test"))
 DOWN, LATE, REFUSED, BUSY = (
     Retry(ServerError("down")),
@@ -455,7 +456,7 @@ def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: floa
     """
     Never negative, never longer than the bound, whatever the number of failures.
     """
-    assert 0 <= RetryPolicy(first_s=first_s, max_s=max_s).pause(failures, None, random_fraction) <= max_s
+    assert 0 <= a_policy(first_s=first_s, max_s=max_s).pause(failures, None, random_fraction) <= max_s
 
 
 @given(
@@ -468,7 +469,7 @@ def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_f
     A pause is at least what the provider states, unless that is more than the user allows, with a second of jitter at
     most on top.
     """
-    policy = RetryPolicy(throttle_wait_s=100.0)
+    policy = a_policy(throttle_wait_s=100.0)
 
     pause = policy.pause(failures, wanted_s, random_fraction)
 

@@ -14,7 +14,6 @@ from attrs import evolve, field, frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import MAX_SILENT_REQUESTS, RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import RetryPolicy
 from penstock._write.outbox import UNRECORDED, Outbox
 from penstock._write.outbox_decision import JobKey
 from penstock._write.rows import InputRow
@@ -36,6 +35,7 @@ from penstock.redact import Secret
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
 from penstock.verdicts import Refusal, Retry
+from policies import a_policy
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 KEY = JobKey(source="acme", action="send", digest="d1", what="events.jsonl")
@@ -105,7 +105,7 @@ class Job:
         self.retrying = Retrying(
             signer=self.signer,
             send=self._exchange,
-            policy=RetryPolicy(retries=2),
+            policy=a_policy(retries=2),
             rate_limit=self.rate_limit,
             budget=RetryBudget(),
             clock=self.clock,

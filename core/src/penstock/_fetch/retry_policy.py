@@ -22,11 +22,11 @@ MAX_RENEWALS = 5
 class RetryPolicy(NamedTuple):
     """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause stated by the provider."""
 
-    retries: int = 5
-    first_s: float = 1.0
-    max_s: float = 60.0
-    throttle_wait_s: float = 300.0
-    cool_down_s: float = 60.0
+    retries: int
+    first_s: float
+    max_s: float
+    throttle_wait_s: float
+    cool_down_s: float
 
     def pause(self, failures: int, stated_s: float | None, random_fraction: float) -> float:
         """

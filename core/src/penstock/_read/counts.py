@@ -77,15 +77,15 @@ class ListingCounts:
     not change, and must agree with the pages.
     """
 
-    paginator: str = "the paginator"  # for messages
-    max_pages: int = 100_000  # the default of max_pages
+    paginator: str  # for messages
+    max_pages: int
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0
     distinct: int = 0
     pages: int = 0
-    _seen: set[int] = field(factory=set)
-    _requested: set[object] = field(factory=set)
+    _seen: set[int] = field(factory=set, init=False)  # fingerprints of pages
+    _requested: set[object] = field(factory=set, init=False)  # identities of requests
 
     def count_request(self, request: Request) -> None:
         """
