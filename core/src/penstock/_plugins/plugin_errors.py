@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from penstock._plugins.offers import Plugin
 from penstock.errors import PenstockError, PluginError, SinkError, sentences
@@ -113,10 +113,17 @@ def sink_errors(kind: str, *, passing: tuple[type[Exception], ...] = ()) -> Iter
     """Turn an exception of a sink's code into the error of :func:`sink_error`. ``passing``: classes that stay."""
     try:
         yield
+    except passing:
+        raise
     except FAILURES as error:
-        if isinstance(error, (*_DESCRIBED, *passing)):
-            raise
-        raise sink_error(error, kind) from error
+        raise_sink_error(error, kind)
+
+
+def raise_sink_error(error: BaseException, kind: str) -> NoReturn:
+    """Raise an exception of a sink's code as :func:`sink_error` states it."""
+    if isinstance(error, _DESCRIBED):
+        raise error
+    raise sink_error(error, kind) from error
 
 
 def sink_error(error: BaseException, kind: str) -> BaseException:

@@ -16,7 +16,7 @@ from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.plugin_errors import FAILURES, sink_error
+from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
@@ -84,8 +84,7 @@ class Loader:
         try:
             writer = target.begin(self.components.row_builder.layouts, partition)
         except FAILURES as error:  # no context manager: it would cost each partition some ten calls
-            failure = sink_error(error, type(target).__name__)
-            raise failure from failure.__cause__
+            raise_sink_error(error, type(target).__name__)
         if writer is None:
             check_returned(target.begin, None, (), "the writer of the partition")
         return writer
@@ -309,8 +308,7 @@ def _write_rows(writer: Writer, batch: Batch) -> None:
     try:
         writer.write(batch)
     except FAILURES as error:
-        failure = sink_error(error, type(writer).__name__)
-        raise failure from failure.__cause__
+        raise_sink_error(error, type(writer).__name__)
 
 
 def _as_repeated(decoded: DecodedPage) -> DecodedPage:
