@@ -61,9 +61,7 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
     since = job.since or job.source.settings.start
     until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
-    floor = stream.earliest(today) if stream.earliest is not None else None
-    if floor is not None and (isinstance(floor, datetime) or not isinstance(floor, date)):
-        check_returned(stream.earliest, floor, (), "today - timedelta(...)")
+    floor = _earliest(stream, today)
     check_order(job.since, job.until)
     if floor is not None and until < floor and job.until is not None:
         raise UsageError(
@@ -97,12 +95,21 @@ def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[da
 
 def first_served(source: ConfiguredSource, stream: Stream, now: datetime) -> date | None:
     """The first day that the provider still serves of a stream and of its parents; None: not stated."""
-    parent = parent_with_days(source, stream) if stream.parent is not None else None
-    first = first_served(source, parent, now) if parent is not None else None
-    if stream.earliest is None:
-        return first
-    own = stream.earliest(now.astimezone(source.zone).date())
-    return own if first is None else max(own, first)
+    today, days = now.astimezone(source.zone).date(), list[date]()
+    served: Stream | None = stream
+    while served is not None:
+        if (floor := _earliest(served, today)) is not None:
+            days.append(floor)
+        served = parent_with_days(source, served)
+    return max(days, default=None)
+
+
+def _earliest(stream: Stream, today: date) -> date | None:
+    """The first day that the provider serves of the stream itself; None: not stated."""
+    floor = stream.earliest(today) if stream.earliest is not None else None
+    if floor is not None and (isinstance(floor, datetime) or not isinstance(floor, date)):
+        check_returned(stream.earliest, floor, (), "today - timedelta(...)")
+    return floor
 
 
 @frozen(eq=False, repr=False)
