@@ -59,11 +59,8 @@ class Reasons:
         """
         if not same_settings(delivered.fingerprint, account_stream.fingerprint):
             return "changed"
-        if (
-            delivered.reader_version != account_stream.reader_version
-            if delivered.reader_version
-            else not delivered.complete
-        ):
+        version = delivered.reader_version
+        if version != account_stream.reader_version if version else not delivered.complete:
             return "changed"  # what could not be read may be readable now
         # It is open again if the provider's restatement period (``open_for``) was since extended.
         read_at = delivered.read_at
@@ -186,9 +183,9 @@ class OpenPartitions:
             entry = rows.entries.get(partition)
             if not forced and entry is not None and self.reasons.delivered_by_this_run(entry):
                 done.append(entry)
-            elif (
-                reason := self.reasons.why_read(account_stream, day, entry) or ("forced" if forced else None)
-            ) is not None:
+                continue
+            reason = self.reasons.why_read(account_stream, day, entry) or ("forced" if forced else None)
+            if reason is not None:
                 to_read[partition] = reason
             else:
                 final += 1
@@ -231,9 +228,9 @@ class OpenPartitions:
         for final in self.query.listed_final(stream, days) or ():
             account, account_stream = account_streams.get(final.account, (None, None))
             day = by_text.get(final.day)
-            if (
-                account_stream is None or day is None or final.run_id == self.reasons.run_id
-            ):  # its row is counted as done
+            if account_stream is None or day is None:
+                continue
+            if final.run_id == self.reasons.run_id:  # its row is counted as done
                 continue
             if self.reasons.why_read_again(account_stream, day, final) is None:
                 yield account, day, final

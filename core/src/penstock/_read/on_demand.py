@@ -31,7 +31,6 @@ NO_SUCH_REPORT = (404, 410)
 
 MAX_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
 
-
 PAUSE_S = 0.1  # between the first two polls, where the first one was to be made at once
 
 
