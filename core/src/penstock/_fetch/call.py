@@ -36,8 +36,8 @@ class Call(NamedTuple):
 
 class Outcome(NamedTuple):
     """
-    The result of a call: an accepted response, or the error after all retries. ``sent_at``: when the last attempt was
-    sent; None: not known, as from a recording.
+    The result of a call: an accepted response, or the error after all retries. ``sent_at``: when the last attempt to
+    submit a report was sent; None: of another call, or not known, as from a recording.
     """
 
     call: Call

@@ -158,17 +158,18 @@ class SourceClient:
         if outcome.error is not None or response is None:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
-            self._accept(self.source.credentials_of(call.account))
+            owner = self.source.credentials_of(call.account)
+            if owner not in self.accepted:
+                self._accept(owner)
         self._log.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
     def _accept(self, owner: str | None) -> None:
-        if owner not in self.accepted:
-            self.accepted.add(owner)
-            if self.peers is not None:
-                self.peers.accepted(self.source.name, owner)
+        self.accepted.add(owner)
+        if self.peers is not None:
+            self.peers.accepted(self.source.name, owner)
 
     def has_accepted(self, owner: str | None) -> bool:
         """Whether the provider accepted a request with these credentials, in any process of the run."""

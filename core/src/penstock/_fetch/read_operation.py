@@ -45,7 +45,7 @@ class ReadOperation(Operation[Outcome]):
     parking: Parking
     clock: Clock
     response: Response | None = field(default=None, init=False)  # the last one
-    sent_at: datetime | None = field(default=None, init=False)  # of the last attempt
+    sent_at: datetime | None = field(default=None, init=False)  # the last attempt to submit a report
     request: Request = field(init=False)
 
     @request.default
@@ -56,7 +56,8 @@ class ReadOperation(Operation[Outcome]):
         """Count the request before it leaves: whether a response comes is not known yet."""
         self.parking.check()
         self.log.count(self.call, requests=1)
-        self.sent_at = self.clock.now()
+        if self.call.submits:
+            self.sent_at = self.clock.now()
 
     def attempted(self, response: Response | None, seconds: float) -> None:
         """Without a response, the error is that of a retry or of a partition."""

@@ -251,8 +251,8 @@ class Committer:
         try:
             with sink_errors(type(self.target).__name__):
                 outcomes = list(check_returned(commit_group, commit_group(commits), Iterable, correct))
-            for outcome in outcomes:
-                check_returned(commit_group, outcome, (LedgerEntry, Exception), correct)
+            if wrong := [outcome for outcome in outcomes if not isinstance(outcome, (LedgerEntry, Exception))]:
+                check_returned(commit_group, wrong[0], (), correct)
         except Exception as error:
             return [error] * len(commits)
         return outcomes
