@@ -14,7 +14,7 @@ from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.job import Job
-from penstock._plan.ledger_query import LedgerQuery
+from penstock._plan.ledger_query import DaysByAccount, LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
 from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
 from penstock._plan.selection import matches
@@ -122,25 +122,26 @@ class Planner:
         Note that the days next to the window were read with other settings, for the accounts of which days within are
         read again for that: where days are cut in another zone, rows between the two are of no day, or of both.
         """
-        windows = self.days.windows(stream, changed)
-        edges = {
-            account: [window.since - timedelta(days=1), window.until + timedelta(days=1)]
-            for account, window in windows.items()
-            if window is not None
-        }
+        windows = [(account, window) for account, window in self.days.windows(stream, changed).items() if window]
+        before = {account: [window.since - timedelta(days=1)] for account, window in windows}
+        after = {account: [window.until + timedelta(days=1)] for account, window in windows}
+        if not windows or not any(self._had_other_settings(stream, days) for days in (before, after)):
+            return
         is_chosen = self.job.since is not None or self.job.until is not None
         remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
-        for partition, entry in self._query.rows(stream, edges).entries.items() if edges else ():
-            account = partition.as_dict().get(stream.account or "")
-            if entry.delivered and not same_settings(
-                entry.fingerprint, self.accounts.stream_of(stream, account).fingerprint
-            ):
-                self.notices.append(
-                    f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
-                    "changed. Delivered days outside of this window stay as they were read before; after a change of "
-                    f"timezone, rows at its edges are missing or there twice{remedy}"
-                )
-                return
+        self.notices.append(
+            f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
+            "changed. Delivered days outside of this window stay as they were read before; after a change of "
+            f"timezone, rows at its edges are missing or there twice{remedy}"
+        )
+
+    def _had_other_settings(self, stream: Stream, days: DaysByAccount) -> bool:
+        """Whether one of these days was delivered with other settings than the current ones."""
+        for partition, entry in self._query.rows(stream, days).entries.items():
+            current = self.accounts.stream_of(stream, partition.as_dict().get(stream.account or ""))
+            if entry.delivered and not same_settings(entry.fingerprint, current.fingerprint):
+                return True
+        return False
 
 
 def slices_of(
