@@ -495,7 +495,7 @@ def test_a_worker_with_another_directory_is_refused(
     code, report = world.run(engine=cluster.engine, workers=2)
 
     assert code == 2, report
-    assert re.search(r"the worker tcp://127.0.0.1:\d+ of .* cannot carry out a part of this run: ", report["refused"])
+    assert re.search(r"the worker tcp://127.0.0.1:\d+ of .* cannot carry out a shard of this run: ", report["refused"])
     assert reason.format(directory) in report["refused"]
     assert not world.app.counts
 
