@@ -6,7 +6,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from penstock import Envelope, OpenFor, Request, SandboxRequest, SandboxResponse, Stream, record
@@ -197,28 +197,38 @@ def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(
     assert shop.requests == []
 
 
+@pytest.mark.parametrize("kind", ["report", "changes"])
 @pytest.mark.parametrize(
-    ("since", "noted"), [("2026-06-15", 1), ("2026-06-13", 0)], ids=["some of the days", "all of them"]
+    ("first", "second", "noted"),
+    [
+        (("2026-06-13", "2026-06-16"), ("2026-06-15", "2026-06-16"), 1),
+        (("2026-06-13", "2026-06-14"), ("2026-06-15", "2026-06-16"), 1),
+        (("2026-06-13", "2026-06-14"), ("2026-06-16", "2026-06-16"), 0),
+        (("2026-06-13", "2026-06-16"), ("2026-06-13", "2026-06-16"), 0),
+    ],
+    ids=["some of the days", "the days after them", "days apart from them", "all of them"],
 )
-def test_days_that_a_window_leaves_in_their_former_zone_are_noted(since: str, noted: int, tmp_path: Path) -> None:
+def test_days_that_a_window_leaves_in_their_former_zone_are_noted(
+    kind: Literal["report", "changes"], first: tuple[str, str], second: tuple[str, str], noted: int, tmp_path: Path
+) -> None:
     """
-    Days are cut in another zone than before, and a run reads some of them again: the hours between these and the others
-    are of no day, or of both. A notice says so; a run of all days leaves none.
+    Days are cut in another zone than before, and a run reads some of them again, or the days next to them: the hours
+    between these and the others are of no day, or of both. A notice says so; a run of all days leaves none.
     """
     stream = Stream(
         name="sales",
         summary="sales",
         record=Sale,
-        kind="report",
+        kind=kind,
         day="day",
         open_for=OpenFor(0),
         requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{slice_.start}")],
         envelope=Envelope(),
     )
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: [{"id": request.path}])
-    assert shop.run(since="2026-06-13").exit_code == 0
+    assert shop.run(since=first[0], until=first[1]).exit_code == 0
 
-    report = shop.run(since=since, timezone="America/New_York")
+    report = shop.run(since=second[0], until=second[1], timezone="America/New_York")
     assert report.exit_code == 0
     assert sum("outside of this window stay as they were read before" in notice for notice in report.notices) == noted
-    assert not shop.run(since=since, timezone="America/New_York").notices
+    assert not shop.run(since=second[0], until=second[1], timezone="America/New_York").notices

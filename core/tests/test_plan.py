@@ -569,17 +569,24 @@ def test_a_snapshot_is_always_planned():
 
 def test_the_ledger_is_read_for_the_window_only() -> None:
     """
-    A plan reads the ledger's rows of its own days and accounts, however long the history is.
+    A plan reads the ledger's rows of its own days and accounts, however long the history is, and of the day before and
+    after them if it reads the day beside.
     """
     ledger = FakeLedger()
     job = a_job(FakeTarget(ledger), since=date(2026, 8, 10), until=date(2026, 8, 11), settings=Settings(ids=("1", "2")))
 
     plan_job(job, NOW)
 
+    assert ledger.queries == [
+        {"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]},
+        {"since": date(2026, 8, 9), "until": date(2026, 8, 9), "accounts": ["1", "2"]},
+        {"since": date(2026, 8, 12), "until": date(2026, 8, 12), "accounts": ["1", "2"]},
+    ]
+    ledger.queries.clear()
+
     plan_job(a_job(FakeTarget(ledger), settings=Settings(ids=tuple(map(str, range(100))))), NOW)
 
-    assert len(ledger.queries) == 2, "one query for a stream, however many accounts and days"
-    assert ledger.queries[:1] == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
+    assert len(ledger.queries) == 2, "one query for a stream and one for the day before, however many accounts and days"
 
 
 PAIR = Settings(ids=("1", "2"))
@@ -602,7 +609,10 @@ def test_rows_of_final_days_are_not_loaded_where_the_target_lists_them() -> None
         ("clicks[account_id=2, report_date=2026-08-08]", "missing")
     ]
     assert planned.final == {"clicks": 39 + 38}
-    assert ledger.queries == [{"since": date(2026, 8, 8), "until": date(2026, 8, 8), "accounts": ["2"]}]
+    assert ledger.queries == [
+        {"since": date(2026, 8, 8), "until": date(2026, 8, 8), "accounts": ["2"]},
+        {"since": date(2026, 8, 9), "until": date(2026, 8, 9), "accounts": ["2"]},  # beside the window
+    ]
 
 
 def test_a_list_of_final_days_is_not_kept() -> None:

@@ -29,6 +29,14 @@ class LedgerRows:
     delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
 
 
+class _Span(NamedTuple):
+    """Accounts, and the first and the last of their days (None: without days, of a snapshot)."""
+
+    since: date | None
+    until: date | None
+    accounts: list[str | None]
+
+
 @frozen(eq=False, repr=False)
 class LedgerQuery:
     """The queries about the streams of one source. ``target`` None: nothing was written yet."""
@@ -48,18 +56,25 @@ class LedgerQuery:
         """
         if self.ledger is None:
             return LedgerRows()
-        entries = self._entries(self.ledger, stream, days)
+        spans = _spans_to_the_end(days) if stream.kind == "changes" else _spans(days)
+        entries = self._entries(stream, spans)
         return LedgerRows(
             entries=entries,
             reports=self._reports(self.ledger, stream),
             delivered=_delivered_by_account(entries) if stream.kind == "changes" else {},
         )
 
-    def _entries(self, ledger: Ledger, stream: Stream, days: DaysByAccount) -> dict[Partition, LedgerEntry]:
+    def entries(self, stream: Stream, days: DaysByAccount) -> dict[Partition, LedgerEntry]:
+        """The rows of these days only, also of ``changes``."""
+        return self._entries(stream, _spans(days))
+
+    def _entries(self, stream: Stream, spans: Iterable[_Span]) -> dict[Partition, LedgerEntry]:
         entries: dict[Partition, LedgerEntry] = {}
-        for span in _spans_to_the_end(days) if stream.kind == "changes" else _spans(days):
+        if (ledger := self.ledger) is None:
+            return entries
+        for since, until, accounts in spans:
             entries |= ledger.entries(
-                self.source, stream.name, since=span.since, until=span.until, accounts=_named(stream, span.accounts)
+                self.source, stream.name, since=since, until=until, accounts=_named(stream, accounts)
             )
         return entries
 
@@ -97,14 +112,6 @@ class LedgerQuery:
             for partition, entry in entries.items()
             if partition.day is not None and entry.delivered and entry.read_at is not None
         }
-
-
-class _Span(NamedTuple):
-    """Accounts, and the first and the last of their days (None: without days, of a snapshot)."""
-
-    since: date | None
-    until: date | None
-    accounts: list[str | None]
 
 
 def _spans(days: DaysByAccount) -> list[_Span]:

@@ -2,8 +2,8 @@
 What a run reads of a stream: the requested partitions minus those that are final. No network.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
 
 from attrs import define, field, frozen
 
@@ -75,10 +75,8 @@ class Planner:
                 f"{self.job.source.name}.{stream.name} is merged by key, and is read again since its settings, its "
                 "provider's address or its connector changed: rows that only former readings have stay in the target"
             )
-        if stream.kind == "report":
-            self._notice_edges(
-                stream, [account for account, plan in plans.items() if "changed" in plan.to_read.values()]
-            )
+        if stream.kind != "snapshot":
+            self._notice_edges(stream, plans)
         slices = [
             planned
             for account, plan in plans.items()
@@ -117,27 +115,34 @@ class Planner:
                 "replaced by the rows for the days of this window; its rows for other days are removed"
             )
 
-    def _notice_edges(self, stream: Stream, changed: Collection[str | None]) -> None:
+    def _notice_edges(self, stream: Stream, plans: Mapping[str | None, AccountPlan]) -> None:
         """
-        Note that the days next to the window were read with other settings, for the accounts of which days within are
-        read again for that: where days are cut in another zone, rows between the two are of no day, or of both.
+        Note that a day next to the window was read with other settings, where the window's day beside it is read now:
+        where days are cut in another zone, rows between the two are of no day, or of both.
         """
-        windows = [(account, window) for account, window in self.days.windows(stream, changed).items() if window]
-        before = {account: [window.since - timedelta(days=1)] for account, window in windows}
-        after = {account: [window.until + timedelta(days=1)] for account, window in windows}
-        if not windows or not any(self._had_other_settings(stream, days) for days in (before, after)):
+        before, after = dict[str | None, Sequence[date]](), dict[str | None, Sequence[date]]()
+        for account, window in self.days.windows(stream, plans).items():
+            to_read = {partition.day for partition in plans[account].to_read}
+            if window is None:
+                continue
+            day_before, day_after = window.since - timedelta(days=1), window.until + timedelta(days=1)
+            if window.since in to_read:
+                before[account] = [day_before]
+            if self.job.until is not None and window.until in to_read and day_after not in to_read:
+                after[account] = [day_after]
+        if not any(self._had_other_settings(stream, days) for days in (before, after)):
             return
         is_chosen = self.job.since is not None or self.job.until is not None
         remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
         self.notices.append(
-            f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
-            "changed. Delivered days outside of this window stay as they were read before; after a change of "
-            f"timezone, rows at its edges are missing or there twice{remedy}"
+            f"{self.job.source.name}.{stream.name}: the settings or the provider's address changed. Delivered days "
+            "outside of this window stay as they were read before; after a change of timezone, rows at its edges are "
+            f"missing or there twice{remedy}"
         )
 
     def _had_other_settings(self, stream: Stream, days: DaysByAccount) -> bool:
         """Whether one of these days was delivered with other settings than the current ones."""
-        for partition, entry in self._query.rows(stream, days).entries.items():
+        for partition, entry in self._query.entries(stream, days).items():
             current = self.accounts.stream_of(stream, partition.as_dict().get(stream.account or ""))
             if entry.delivered and not same_settings(entry.fingerprint, current.fingerprint):
                 return True
