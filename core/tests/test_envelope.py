@@ -342,6 +342,16 @@ def test_half_a_character_does_not_break_the_answer() -> None:
     assert mended_surrogates(b'["plain"]') == b'["plain"]'
 
 
+def test_members_whose_names_end_in_halves_stay_apart() -> None:
+    """
+    Names of members that were cut inside different characters do not become one: the half is kept as its escape.
+    """
+    body = r'[{"a\ud83d": 1, "a\ud83e" : "\ud83d", "\ud83d\ude00": "\"\ud83d: "}]'
+
+    members = {"a\\ud83d": 1, "a\\ud83e": "\ufffd", "\U0001f600": '"\ufffd: '}
+    assert found(Envelope()(an_answer(body))) == [("array", [members], {})]
+
+
 # --- report files ---------------------------------------------------------------------------------------------------
 
 

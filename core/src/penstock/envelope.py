@@ -439,14 +439,20 @@ def _is_empty(raw: msgspec.Raw) -> bool:
 
 def mended_surrogates(body: bytes) -> bytes:
     """
-    ``body`` with U+FFFD in place of every lone surrogate escape.
+    ``body`` with U+FFFD in place of every lone surrogate escape, in the name of a member with the escape as text.
 
     A provider that truncates a text inside a character leaves one. The decoder rejects it, so that one truncated title
-    would make the whole body unreadable.
+    would make the whole body unreadable. Names stay different: of two equal ones, a decoder keeps the last.
     """
-    return re.sub(_ESCAPE, lambda hit: rb"\ufffd" if hit[1] else hit[0], body)
+    return re.sub(_TEXT, _mended_text, body)
 
 
+def _mended_text(text: re.Match[bytes]) -> bytes:
+    is_name = text[1] is not None
+    return re.sub(_ESCAPE, lambda hit: (b"\\" + hit[1] if is_name else rb"\ufffd") if hit[1] else hit[0], text[0])
+
+
+_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?'  # of JSON; group 1: it is the name of a member
 # An escaped backslash, a whole pair, or (group 1) a half; the first two only so that they are passed over.
 _ESCAPE = rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 
