@@ -539,6 +539,36 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeyp
     assert known == {a_lead_day(1, "8")} | ({a_lead_day(3)} if staged else set())
 
 
+@pytest.mark.parametrize("done", ["removed", "compressed", "cut", "edited"])
+def test_an_account_s_file_that_changes_during_a_run_is_not_merged_into(sink, done):
+    """
+    Else the rows of all earlier days would be lost, or an edit be taken for delivered, and the ledger would agree. The
+    account is read again whole, and the day of this run is kept for the next one.
+    """
+    path = sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl"
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    target = sink.open(SOURCE, "r2")
+    deliver(target, a_lead_day(2), ((LEADS, [lead(2)]),), run_id="r2")
+    if done == "removed":
+        path.unlink()
+    elif done == "compressed":
+        path.with_name("data.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    elif done == "cut":
+        os.truncate(path, 0)
+    else:
+        path.write_bytes(path.read_bytes().replace(b"new", b"old"))
+    with pytest.raises(SinkError, match=r"removed or changed during the run, or edited before: what was delivered of"):
+        target.finish("leads")
+    target.close()
+
+    assert state_of(sink, a_lead_day(1)) is None
+    assert state_of(sink, a_lead_day(2)) == ("delivered", "r2", True)
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    assert sorted(json.loads(line)["lead_id"] for line in path.read_text().splitlines()) == [1, 2]
+    assert not path.with_name("data.jsonl.gz").exists()
+
+
 def test_a_merged_file_that_was_damaged_is_named(sink):
     """
     Lines that are no records stop the merge with the file's name; the file and the staged day stay.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from attrs import evolve
-from penstock import Layout, LedgerEntry, LedgerFile, Partition, fault_point
+from penstock import Layout, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 
 from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
@@ -51,6 +51,7 @@ class AccountFiles:
         drafts: dict[str, RecordDraft] = {}
         try:
             if any(entry.files for entry in entries):
+                self._check_base(merge)
                 self._merge_into(drafts, account, layouts, entries)
             files = [
                 self._files.staged_file(self._files.place(stream, account), draft) for stream, draft in drafts.items()
@@ -66,6 +67,19 @@ class AccountFiles:
         self.replace(merge, [*files, *kept_files(self._files, merge.files, files)], partitions)
         for entry in entries:
             self._files.discard(entry.files)
+
+    def _check_base(self, merge: Merge) -> None:
+        """
+        Raises SinkError if an account's file is not the one that was left there, since its rows are about to be copied:
+        the partitions merged into it are missing then.
+        """
+        changed = _changed_file(merge, lambda file: self._files.is_at(file.path, file))
+        if changed is None or is_dangling(self._files.directory_of(merge.stream)):
+            return
+        if lost := self._ledger.forget_merge(merge):
+            what = f"the file {self._files.path(changed.path)} was removed or changed during the run, or edited before"
+            notice = lost_notice(what, f"{merge.source}.{merge.stream}", lost)
+            raise SinkError(f"{notice}. New records wait for the next run, which merges them. Run again.")
 
     def _merge_into(
         self,
@@ -141,21 +155,13 @@ class AccountFiles:
     def _check(self, merge: Merge) -> None:
         """
         If an account's file was removed or changed, all partitions merged into it are missing, and a notice names them.
-
-        During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
-        again into either gives the same result.
         """
         if is_dangling(self._files.directory_of(merge.stream)):
             return  # another volume that is not there now
-        former = {file.path: file for file in merge.files}
-        files = merge.files if merge.meant is None else merge.meant
-        for file in files:
-            before = former.get(file.path, LedgerFile(path=file.path))
-            if not (self._files.is_in_place(file) or (merge.meant is not None and self._files.is_in_place(before))):
-                if lost := self._ledger.forget_merge(merge):
-                    what = f"the file {self._files.path(file.path)} was removed or changed"
-                    self._notices.append(lost_notice(what, f"{merge.source}.{merge.stream}", lost))
-                return
+        changed = _changed_file(merge, self._files.is_in_place)
+        if changed is not None and (lost := self._ledger.forget_merge(merge)):
+            what = f"the file {self._files.path(changed.path)} was removed or changed"
+            self._notices.append(lost_notice(what, f"{merge.source}.{merge.stream}", lost))
 
     def _recover_erasure(self, merge: Merge) -> None:
         """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
@@ -165,3 +171,18 @@ class AccountFiles:
             self._complete(merge, ())
         else:
             self._ledger.deliver_merge(evolve(merge, meant=merge.files), ())
+
+
+def _changed_file(merge: Merge, is_there: Callable[[LedgerFile], bool]) -> LedgerFile | None:
+    """
+    The first of an account's files that is not as the ledger has it, as ``is_there`` judges.
+
+    During an interrupted merge it may be the former or the new file: the days are still staged, and merging them again
+    into either gives the same result.
+    """
+    former = {file.path: file for file in merge.files}
+    for file in merge.files if merge.meant is None else merge.meant:
+        before = former.get(file.path, LedgerFile(path=file.path))
+        if not (is_there(file) or (merge.meant is not None and is_there(before))):
+            return file
+    return None
