@@ -11,17 +11,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from penstock import Project, RunResult, SandboxResponse, TargetError
+from attrs import evolve
+from penstock import ConnectorPlugin, Project, RunResult, SandboxResponse, TargetError
 from penstock._project.target_query import RUNS_AT_ONCE, SelectedTarget, ledgers
+from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.sandbox.server import Server
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileSink
-from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
+from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, SALES, TWO, AnHourLater, Shop, Stopped, config, without_id
 
 pytestmark = pytest.mark.slow
+
+
+class ADayLater(Clock):
+    def now(self) -> datetime:
+        return NOW + timedelta(days=1)
 
 
 def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> None:
@@ -355,6 +362,29 @@ def test_status_names_the_problems_of_streams_and_accounts(
     assert (failed.count, failed.first_day, failed.last_day, failed.last_read) == (1, LAST, LAST, NOW)
     assert "8" not in failed.reason.replace("HTTP", "")
     assert (found["7", "rejected"].count, found["7", "missing"].count) == (2, 5)
+
+
+def test_a_failed_day_that_left_retention_states_that_no_run_reads_it(
+    server: Server, shop: Shop, tmp_path: Path
+) -> None:
+    """
+    A day fails and leaves the provider's retention before it is read again: its problem says so until it is forgotten.
+    """
+    three_days = evolve(SALES, earliest=lambda today: today - timedelta(days=3))
+    plugins = (ConnectorPlugin(evolve(PLUGINS[0].declared, streams=[three_days])), *PLUGINS[1:])
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if day < str(LAST) else answer
+    Project(config(server, tmp_path), plugins=plugins, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    later = Project(config(server, tmp_path), plugins=plugins, environ={}, clock=ADayLater)
+    problems = later.status().targets[0].problems
+
+    first_served = f"the provider serves days from {FIRST + timedelta(days=1)} on"
+    assert {(problem.first_day, first_served in problem.reason) for problem in problems} == {
+        (FIRST, True),
+        (FIRST + timedelta(days=1), False),
+    }
+    later.forget("shop", "sales", since=FIRST, until=FIRST)
+    assert {problem.first_day for problem in later.status().targets[0].problems} == {FIRST + timedelta(days=1)}
 
 
 def test_status_counts_rejected_records_of_another_reader(project: Project, shop: Shop, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ Problems of a source in a target that need attention, from its ledger.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
@@ -23,12 +23,17 @@ NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and
 
 
 def problems_of(
-    source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
+    source_ledger: SourceLedger,
+    status: SourceStatus,
+    now: datetime,
+    accounts: Sequence[str],
+    first_served: Callable[[str], date | None],
 ) -> list[Problem]:
     """
     The problems of a source: a pause, failed partitions by reason, gaps, rejected records, accounts not read or not
     listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
-    made for. What left the configuration needs no attention: no run reads it.
+    made for. ``first_served``: of a stream, the first day that its provider serves, where it is known. What left the
+    configuration needs no attention: no run reads it.
     """
     if not status.configured:
         return []
@@ -58,9 +63,10 @@ def problems_of(
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
         if _is_flawed(account):
+            first = first_served(account.stream) if account.failed else None
             problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
-                for (kind, reason), entries in _by_reason(next(flawed)).items()
+                for (kind, reason), entries in _by_reason(next(flawed), first).items()
             ]
     return [
         *problems,
@@ -220,12 +226,19 @@ _COUNTED: Mapping[ProblemKind, Callable[[LedgerEntry], int]] = {
 }
 
 
-def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[ProblemKind, str], list[LedgerEntry]]:
-    """The entries that have a problem, by kind and reason."""
+def _by_reason(
+    entries: Iterable[LedgerEntry], first_served: date | None
+) -> dict[tuple[ProblemKind, str], list[LedgerEntry]]:
+    """The entries that have a problem, by kind and reason. ``first_served``: see problems_of; None: not known."""
     by_reason: dict[tuple[ProblemKind, str], list[LedgerEntry]] = {}
     for entry in entries:
         if entry.error is not None:
-            by_reason.setdefault(("failed", entry.error), []).append(entry)
+            day, reason = entry.partition.day, entry.error
+            if day is not None and first_served is not None and day < first_served:
+                reason = (
+                    f"no run reads it again, as the provider serves days from {first_served} on; it failed: {reason}"
+                )
+            by_reason.setdefault(("failed", reason), []).append(entry)
         if entry.rejected:
             by_reason.setdefault(("rejected", "records that cannot be decoded"), []).append(entry)
         if entry.unread_values:

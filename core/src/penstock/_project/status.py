@@ -3,7 +3,8 @@
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from attrs import asdict
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
+from penstock._plan.window import first_served
 from penstock._project.history import run_info
 from penstock._project.problems import OVERDUE, never_read, problems_of
 from penstock._project.setup import Setup
@@ -35,7 +37,8 @@ def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None)
             read = _source_status(query.setup, source_ledger, now, accounts, max_age_s, is_expected=is_expected)
             if read is not None:
                 sources.append(read)
-                problems += problems_of(source_ledger, read, now, accounts)
+                served = partial(_first_served, _configured(query.setup, source_ledger.source), now)
+                problems += problems_of(source_ledger, read, now, accounts, served)
         of_targets.append(
             TargetStatus(
                 target=selected.sink.shown,
@@ -103,6 +106,13 @@ def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
         return setup.source(source)
     except PenstockError:
         return None
+
+
+def _first_served(configured: ConfiguredSource | None, now: datetime, stream: str) -> date | None:
+    """The first day that the provider serves of a stream; None: not stated, or the stream is not there any more."""
+    if configured is None:
+        return None
+    return next((first_served(configured, found, now) for found in configured.streams if found.name == stream), None)
 
 
 def is_gone(setup: Setup, source: str) -> bool:
