@@ -13,6 +13,7 @@ import jsonschema
 import penstock_plugins
 import pytest
 from attrs import evolve
+from command_in_process import main
 from penstock._cli.init import source_lines, toml_value
 from penstock._cli.installed import described, print_streams
 from penstock._cli.sandbox import as_typed
@@ -39,6 +40,19 @@ def test_connectors_lists_installed_connectors_and_sinks(here: Here) -> None:
     assert {"jsonl:DIR", "csv:DIR", "-"} <= {sink["to"] for sink in found["sinks"]}
     assert found["broken"] == []
     assert "Sales of a shop" in here("connectors")
+
+
+def test_connectors_states_how_to_install_what_is_absent(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The core alone has neither connectors nor sinks.
+    """
+    assert main(["connectors"], plugins=[], environ={}) == 0
+
+    printed = capsys.readouterr().out
+    assert "pip install ./connector_PROVIDER" in printed
+    assert "pip install ./plugins" in printed
 
 
 def test_streams_lists_fields_without_a_configuration(here: Here) -> None:

@@ -140,6 +140,10 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
     ("arguments", "message"),
     [
         pytest.param(["statsu"], "no command 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
+        pytest.param(["version"], 'Did you mean "--version"?', id="option as verb"),
+        pytest.param(
+            ["run", "x", "--to", "csv:data"], "In a checkout of penstock: pip install ./plugins", id="no sinks"
+        ),
         pytest.param(
             ["rejected"], "list or show is missing: `penstock rejected list` counts them by reason, ", id="list or show"
         ),

@@ -61,7 +61,9 @@ class Commands(click.Group):
 
             commands = [*COMMANDS, *_session(ctx).registry.commands()]
             if args[0] not in commands:
-                meant = did_you_mean(args[0], commands) or f" There are {', '.join(commands)}."
+                meant = (
+                    did_you_mean(args[0], [*commands, "--version", "--help"]) or f" There are {', '.join(commands)}."
+                )
                 raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 

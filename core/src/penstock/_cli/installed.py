@@ -12,6 +12,7 @@ from penstock._cli import completion
 from penstock._cli.output import paged, print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
+from penstock._plugins.plugin_errors import NO_SINKS
 from penstock.connector import Stream
 from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
@@ -83,6 +84,8 @@ def _print_installed(installed: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
         )
     else:
         print("No connector is installed. In a checkout of penstock: pip install ./connector_PROVIDER")
+    if not installed["sinks"]:
+        print(NO_SINKS)
     for kind, header, keys in (
         ("sinks", ["sink", "--to", "summary"], ["name", "to", "summary"]),
         ("commands", ["command", "summary"], ["name", "summary"]),

@@ -98,7 +98,8 @@ def selection(function: F) -> F:
                 "--since",
                 type=DAY,
                 metavar="DAY",
-                help="First day: 2026-01-31, yesterday, -3d, 2026-10, last-month.  [default: start, else all there is]",
+                help="First day: 2026-01-31, yesterday, -3d, 2026-10, last-month.  "
+                "[default: start, else the provider's retention, else 90 days]",
             ),
             click.option("--until", type=DAY, metavar="DAY", help="Last day, included.  [default: yesterday]"),
             click.option("--full", is_flag=True, help="Read days that are final too."),

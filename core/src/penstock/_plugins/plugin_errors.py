@@ -22,6 +22,8 @@ from penstock.sinks import SinkKind
 GROUP = "penstock"
 """The entry-point group of plugins."""
 
+NO_SINKS = "No sink is installed. In a checkout of penstock: pip install ./plugins"
+
 _NO_THREAD = "can't start new thread"
 
 FAILURES = (Exception, SystemExit)

@@ -28,7 +28,7 @@ from penstock._plugins.offers import (
     Plugin,
     named_values,
 )
-from penstock._plugins.plugin_errors import FAILURES, describe_error, how_to_mend, options_of, sink_hint
+from penstock._plugins.plugin_errors import FAILURES, NO_SINKS, describe_error, how_to_mend, options_of, sink_hint
 from penstock._plugins.validation.actions import problems_in_actions
 from penstock._plugins.validation.connectors import problems_in_connector
 from penstock._plugins.validation.streams import problems_in_streams
@@ -260,6 +260,8 @@ class Registry:
                 hint += f" Broken: {broken}; `penstock connectors` shows the reasons."
         elif what == "sink" and not meant:
             hint = sink_hint(self.sinks().values(), name) or " `penstock connectors` shows what each takes."
+            if not offers.usable:
+                hint = f" {NO_SINKS}"
         elif what == "sandbox" and name in self._offers("penstock_sources").usable:
             hint = f" {self.origin(name)} has no local imitation of its provider."
         raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}", missing=True)
