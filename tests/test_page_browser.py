@@ -274,6 +274,29 @@ def test_a_phone_shows_it_without_scrolling_sideways(opens: Opens) -> None:
     assert page.locator("#panel").bounding_box()["width"] == 360
 
 
+def test_a_print_has_all_days_in_their_colours(opens: Opens) -> None:
+    """
+    On an upright A4 page the calendars shrink until their last day fits, and colours and whole reasons are printed.
+    """
+    page = opens(LARGE)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})
+
+    ends = page.locator("tr.stream td.cell:last-child").evaluate_all(
+        "(cells) => cells.map((cell) => cell.getBoundingClientRect().right)"
+    )
+    assert ends
+    assert max(ends) < 718
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert not page.locator("#search").is_visible()
+    styles = page.locator("td.cell, .swatch").evaluate_all(
+        "(found) => found.map((one) => getComputedStyle(one).printColorAdjust)"
+    )
+    assert set(styles) == {"exact"}
+    clipped = ".problem .why:not(.folded *)"
+    assert page.locator(clipped).evaluate_all("(all) => all.every((one) => one.scrollHeight <= one.clientHeight + 1)")
+
+
 @pytest.mark.parametrize("options", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("world", [SMALL, LARGE], ids=["few days", "many days"])
 def test_the_legend_has_the_signs_of_the_calendar(

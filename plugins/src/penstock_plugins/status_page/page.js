@@ -206,6 +206,7 @@ function mark(days) {
 
 // --- start ---
 
+const PAPER_PX = 670; // what A4 and Letter, upright, have for a calendar
 const size = pitch();
 document.documentElement.style.setProperty("--pitch", `${size}px`);
 document.documentElement.classList.toggle("big", size >= 14); // cells, and all that explains them, show letters
@@ -226,7 +227,10 @@ function start() {
   const accounts = streams.reduce((sum, stream) => sum + stream.data.accounts.length, 0);
   for (const stream of accounts <= 12 ? streams : streams.filter((stream) => wrong(stream.data)).slice(0, 1))
     toggle(stream, true);
-  document.querySelectorAll(".calendar").forEach((calendar) => (calendar.scrollLeft = calendar.scrollWidth));
+  document.querySelectorAll(".calendar").forEach((calendar) => {
+    calendar.style.setProperty("--paper", Math.min(1, PAPER_PX / calendar.firstElementChild.offsetWidth));
+    calendar.scrollLeft = calendar.scrollWidth;
+  });
   byId("search").addEventListener("input", search);
 }
 
