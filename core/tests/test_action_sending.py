@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import Retrying
+from penstock._fetch.retry import RetryLoop
 from penstock._write.requests import Row, WriteRequest
 from penstock._write.sender import WriteOperation, url_length
 from penstock.actions import Action, Field
@@ -52,7 +52,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
             raise TransportError("no connection").at(sent=False)
         return a_response({})
 
-    retrying = Retrying(
+    retry_loop = RetryLoop(
         signer=Signer(Unsigned(), exchange, clock),
         send=exchange,
         policy=a_policy(first_s=10.0),
@@ -69,7 +69,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
     )
     write = WriteRequest(rows=(Row(number=7, values={"id": "1"}),), request=REQUEST)
 
-    (receipt,) = retrying(WriteOperation(write, client, ACTION, job))
+    (receipt,) = retry_loop.run(WriteOperation(write, client, ACTION, job))
 
     assert receipt.status == "done"
     assert attempts_at == [0.0, 5.0, 15.0]

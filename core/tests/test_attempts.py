@@ -9,7 +9,7 @@ import pytest
 from attrs import field, frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import FailedAttempt, Retrying
+from penstock._fetch.retry import FailedAttempt, RetryLoop
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response
@@ -39,7 +39,7 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAt
     clock, operation = FakeClock(), RecordingOperation(REQUEST, judge)
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
-    retrying = Retrying(
+    retry_loop = RetryLoop(
         Signer(Unsigned(), no_login, clock),
         scripted,
         a_policy(retries=2),
@@ -48,7 +48,7 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAt
         clock,
     )
     with contextlib.suppress(ServerError, AuthenticationError):
-        retrying(operation)
+        retry_loop.run(operation)
     assert len(scripted.requests) == len(answers)
     return operation.retries
 
@@ -91,12 +91,12 @@ def test_a_request_is_reported_before_its_response() -> None:
     """
     operation = RecordingOperation(REQUEST, busy)
     clock, exchange = FakeClock(), ScriptedExchange([StoppedError("stopped")])
-    retrying = Retrying(
+    retry_loop = RetryLoop(
         Signer(Unsigned(), no_login, clock), exchange, a_policy(), RateLimit(clock), RetryBudget(), clock
     )
 
     with pytest.raises(StoppedError):
-        retrying(operation)
+        retry_loop.run(operation)
 
     assert operation.events == [("sending",), ("attempted", None, 0.0)]
 

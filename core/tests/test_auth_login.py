@@ -8,7 +8,7 @@ import pytest
 from attrs import frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import Retrying
+from penstock._fetch.retry import RetryLoop
 from penstock.errors import AuthenticationError, BrokenBodyError, ParkedError, PenstockError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Grant, Unsigned
@@ -99,9 +99,9 @@ def test_the_first_token_may_be_over_too() -> None:
     clock = FakeClock()
     login = ScriptedExchange([a_response({"token": 1}), a_response(b"<html>"), a_response({"token": 2})])
     sent = ScriptedExchange([a_response(status=401), a_response()])
-    retrying = Retrying(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock), RetryBudget(), clock)
+    retry_loop = RetryLoop(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock), RetryBudget(), clock)
 
-    response, _, _ = retrying(RecordingOperation(READ, expired))
+    response, _, _ = retry_loop.run(RecordingOperation(READ, expired))
 
     assert response.status == 200
     assert [request.headers for request in sent.requests] == [(("Token", "1"),), (("Token", "2"),)]
@@ -122,8 +122,8 @@ def test_a_request_takes_its_turn_after_the_login() -> None:
         starts.append(clock.monotonic())
         return a_response()
 
-    retrying = Retrying(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock, 1.0), RetryBudget(), clock)
+    retry_loop = RetryLoop(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock, 1.0), RetryBudget(), clock)
     for _ in range(3):
-        retrying(RecordingOperation(READ, expired))
+        retry_loop.run(RecordingOperation(READ, expired))
 
     assert [one - starts[0] for one in starts] == [0.0, 1.0, 2.0]

@@ -8,7 +8,7 @@ from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call
 from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.read_operation import url_template
-from penstock._fetch.retry import Retrying
+from penstock._fetch.retry import RetryLoop
 from penstock.errors import TransportError
 from penstock.model import Answer, Response
 from penstock.protocols import Unsigned
@@ -56,7 +56,7 @@ def test_each_attempt_ends_once() -> None:
         clock.sleep(0.5)
         return a_response({})
 
-    retrying = Retrying(
+    retry_loop = RetryLoop(
         Signer(Unsigned(), answer, clock),
         ScriptedExchange([reset, answer]),
         a_policy(retries=2),
@@ -64,7 +64,7 @@ def test_each_attempt_ends_once() -> None:
         RetryBudget(),
         clock,
     )
-    retrying(operation)
+    retry_loop.run(operation)
 
     assert operation.events == [
         ("sending",),

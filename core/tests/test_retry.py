@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +11,19 @@ from attrs import define, field
 from hypothesis import given, strategies as st
 from penstock._fetch.auth import Signed
 from penstock._fetch.limits import MAX_SILENT_REQUESTS, Deadline, RetryBudget
-from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import MAX_BOUND_RETRIES, MAX_RENEWALS, Attempts, NextStep, stated_wait
+from penstock._fetch.retry import RetryLoop
+from penstock._fetch.retry_policy import (
+    MAX_BOUND_RETRIES,
+    MAX_RENEWALS,
+    Attempts,
+    CorrectClock,
+    GiveUp,
+    NextStep,
+    Park,
+    Renew,
+    Wait,
+    stated_wait,
+)
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -89,11 +99,11 @@ class Waited:
         self.cooled.append(seconds)
 
 
-def retrying(exchange: Provider, clock: FakeClock | None = None, **more: Any) -> Retrying:
+def retry_loop(exchange: Provider, clock: FakeClock | None = None, **more: Any) -> RetryLoop:
     clock = clock or FakeClock()
     policy = a_policy(**more.pop("policy", {}))
     rate_limit = more.pop("rate_limit", Waited())
-    return Retrying(
+    return RetryLoop(
         exchange,
         exchange.send,
         policy,
@@ -129,38 +139,40 @@ IN_SEVEN = a_response(status=429, headers=(("retry-after", "7"),))
 TOMORROW = a_response(status=429, headers=(("retry-after", "86400"),))
 QUOTA = a_response(status=429, headers=(("x-ratelimit-reset", "3600"),))
 ANY = a_response(status=500)
-RENEW, CORRECT_CLOCK, GIVE_UP = NextStep("renew"), NextStep("correct_clock"), NextStep("give_up")
-wait, park = partial(NextStep, "wait"), partial(NextStep, "park")
+
+
+def park(seconds: float) -> Park:
+    return Park(NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
     ("before", "verdict", "response", "grant", "proven", "step"),
     [
-        pytest.param({}, DOWN, ANY, None, False, wait(0.5), id="a first failure"),
-        pytest.param({"failures": 2}, DOWN, None, None, False, wait(2.0), id="a third failure, no response"),
-        pytest.param({"failures": 3}, DOWN, ANY, None, False, GIVE_UP, id="one more than the retries"),
-        pytest.param({"failures": 1}, LATE, None, None, False, wait(1.0), id="a bound, once more"),
-        pytest.param({"failures": MAX_BOUND_RETRIES}, LATE, None, None, False, GIVE_UP, id="a bound, too often"),
-        pytest.param({}, DOWN, IN_SEVEN, None, False, wait(7.5), id="the provider states a wait"),
-        pytest.param({}, BUSY, IN_SEVEN, None, False, wait(7.5, 7.0), id="throttled, with a wait"),
-        pytest.param({}, BUSY, ANY, None, False, wait(60.5, 60.0), id="throttled, without one"),
-        pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, wait(9.5), id="a judge's wait"),
-        pytest.param({}, Retry(DOWN.error, wait_s=3.0), IN_SEVEN, None, False, wait(7.5), id="the longer of both"),
+        pytest.param({}, DOWN, ANY, None, False, Wait(0.5), id="a first failure"),
+        pytest.param({"failures": 2}, DOWN, None, None, False, Wait(2.0), id="a third failure, no response"),
+        pytest.param({"failures": 3}, DOWN, ANY, None, False, GiveUp(), id="one more than the retries"),
+        pytest.param({"failures": 1}, LATE, None, None, False, Wait(1.0), id="a bound, once more"),
+        pytest.param({"failures": MAX_BOUND_RETRIES}, LATE, None, None, False, GiveUp(), id="a bound, too often"),
+        pytest.param({}, DOWN, IN_SEVEN, None, False, Wait(7.5), id="the provider states a wait"),
+        pytest.param({}, BUSY, IN_SEVEN, None, False, Wait(7.5, 7.0), id="throttled, with a wait"),
+        pytest.param({}, BUSY, ANY, None, False, Wait(60.5, 60.0), id="throttled, without one"),
+        pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, Wait(9.5), id="a judge's wait"),
+        pytest.param({}, Retry(DOWN.error, wait_s=3.0), IN_SEVEN, None, False, Wait(7.5), id="the longer of both"),
         pytest.param({}, BUSY, TOMORROW, None, False, park(86_400.0), id="a longer wait than is waited for"),
         pytest.param({"failures": 9}, BUSY, TOMORROW, None, False, park(86_400.0), id="the same, as the last attempt"),
         pytest.param({}, DOWN, TOMORROW, None, False, park(86_400.0), id="the same, of a server in trouble"),
         pytest.param({}, BUSY, QUOTA, None, False, park(3_600.0), id="a quota that is full again in an hour"),
-        pytest.param({}, DOWN, QUOTA, None, False, wait(0.5), id="a quota, but another trouble"),
-        pytest.param({}, REFUSED, ANY, TOKEN, False, RENEW, id="a token refused"),
-        pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, RENEW, id="a renewal is no failure"),
-        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GIVE_UP, id="a new token refused"),
-        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, RENEW, id="a token that others used up"),
-        pytest.param({"renewals": MAX_RENEWALS}, REFUSED, ANY, TOKEN, True, GIVE_UP, id="too many tokens"),
-        pytest.param({}, REFUSED, ANY, None, False, GIVE_UP, id="a key that nobody granted"),
-        pytest.param({}, SKEWED, ANY, None, False, CORRECT_CLOCK, id="a clock"),
-        pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GIVE_UP, id="a clock, again"),
-        pytest.param({}, EITHER, ANY, TOKEN, False, RENEW, id="token before clock"),
-        pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CORRECT_CLOCK, id="then the clock"),
+        pytest.param({}, DOWN, QUOTA, None, False, Wait(0.5), id="a quota, but another trouble"),
+        pytest.param({}, REFUSED, ANY, TOKEN, False, Renew(), id="a token refused"),
+        pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, Renew(), id="a renewal is no failure"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GiveUp(), id="a new token refused"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, Renew(), id="a token that others used up"),
+        pytest.param({"renewals": MAX_RENEWALS}, REFUSED, ANY, TOKEN, True, GiveUp(), id="too many tokens"),
+        pytest.param({}, REFUSED, ANY, None, False, GiveUp(), id="a key that nobody granted"),
+        pytest.param({}, SKEWED, ANY, None, False, CorrectClock(ANY), id="a clock"),
+        pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GiveUp(), id="a clock, again"),
+        pytest.param({}, EITHER, ANY, TOKEN, False, Renew(), id="token before clock"),
+        pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CorrectClock(ANY), id="then the clock"),
     ],
 )
 def test_the_next_step_depends_on_the_attempts_before(
@@ -174,9 +186,9 @@ def test_the_next_step_depends_on_the_attempts_before(
     found, after = attempts.after(verdict, response, grant=grant, proven=proven, random_fraction=0.5)
 
     assert found == step
-    assert after.failures - attempts.failures == (step.what == "wait")
-    assert after.renewals - attempts.renewals == (step.what == "renew")
-    assert after.clock_corrected == (attempts.clock_corrected or step.what == "correct_clock")
+    assert after.failures - attempts.failures == isinstance(step, Wait)
+    assert after.renewals - attempts.renewals == isinstance(step, Renew)
+    assert after.clock_corrected == (attempts.clock_corrected or isinstance(step, CorrectClock))
 
 
 # --- carrying it out ------------------------------------------------------------------------------------------------
@@ -189,7 +201,7 @@ def test_a_failure_that_passes_is_not_seen():
     clock = FakeClock()
     exchange = Provider([TransportError("reset"), a_response(status=503), GOOD])
 
-    response, verdict, _ = retrying(exchange, clock)(RecordingOperation(REQUEST, by_status))
+    response, verdict, _ = retry_loop(exchange, clock).run(RecordingOperation(REQUEST, by_status))
 
     assert (response, verdict) == (GOOD, Accept())
     assert clock.slept == [0.5, 1.0]
@@ -202,7 +214,7 @@ def test_the_last_error_is_raised():
     exchange = Provider([TransportError(str(number)) for number in range(9)])
 
     with pytest.raises(TransportError, match="3"):
-        retrying(exchange)(RecordingOperation(REQUEST, by_status))
+        retry_loop(exchange).run(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 4
 
 
@@ -213,7 +225,7 @@ def test_a_bound_is_tried_less_often():
     exchange = Provider([BoundExceededError("too slow")] * 9)
 
     with pytest.raises(BoundExceededError):
-        retrying(exchange)(RecordingOperation(REQUEST, by_status))
+        retry_loop(exchange).run(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 1 + MAX_BOUND_RETRIES
 
 
@@ -227,7 +239,7 @@ def test_some_errors_stand_at_once(error: PenstockError):
     exchange = Provider([error, GOOD])
 
     with pytest.raises(type(error)):
-        retrying(exchange)(RecordingOperation(REQUEST, by_status))
+        retry_loop(exchange).run(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 1
 
 
@@ -237,7 +249,7 @@ def test_a_refusal_is_handed_back_to_the_caller():
     """
     refusal = Refuse(ServerError("no"))
 
-    assert retrying(Provider([GOOD]))(RecordingOperation(REQUEST, always(refusal))) == (GOOD, refusal, Answer())
+    assert retry_loop(Provider([GOOD])).run(RecordingOperation(REQUEST, always(refusal))) == (GOOD, refusal, Answer())
 
 
 def test_a_token_is_renewed_once():
@@ -248,7 +260,7 @@ def test_a_token_is_renewed_once():
     exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(error, renew=True))))
+        retry_loop(exchange).run(RecordingOperation(REQUEST, always(Retry(error, renew=True))))
     assert (exchange.requested, exchange.renewed) == (2, 1)
 
 
@@ -260,7 +272,7 @@ def test_a_token_refused_with_401_is_renewed_whatever_the_judge_states():
     exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
 
     with pytest.raises(AuthenticationError, match="Check user and password"):
-        retrying(exchange)(RecordingOperation(REQUEST, always(refused)))
+        retry_loop(exchange).run(RecordingOperation(REQUEST, always(refused)))
     assert (exchange.requested, exchange.renewed) == (2, 1)
 
 
@@ -270,14 +282,14 @@ def test_a_token_that_others_used_up_is_renewed_again():
     request, another one is tried, up to a bound.
     """
     exchange = Provider([a_response(status=401), GOOD] * 99, current=Grant(Secret("granted-by-the-test")))
-    shared = retrying(exchange)
+    shared = retry_loop(exchange)
 
     def refused(response: Response) -> tuple[Verdict, Answer]:
-        shared(RecordingOperation(REQUEST, always(Accept())))
+        shared.run(RecordingOperation(REQUEST, always(Accept())))
         return Retry(AuthenticationError("expired"), renew=True), Answer()
 
     with pytest.raises(AuthenticationError):
-        shared(RecordingOperation(REQUEST, refused))
+        shared.run(RecordingOperation(REQUEST, refused))
     assert exchange.renewed == MAX_RENEWALS
 
 
@@ -288,18 +300,18 @@ def test_a_late_response_to_an_older_token_hides_no_expiry():
     """
     old, new, newest = (Grant(Secret(f"{name}-token-of-the-test")) for name in ("old", "new", "newest"))
     exchange = Provider([a_response(status=401), GOOD, GOOD, GOOD, GOOD], signs_with=[old, new, new, old, newest])
-    shared = retrying(exchange)
+    shared = retry_loop(exchange)
     refusals = iter([True, True, False])
 
     def judge(response: Response) -> tuple[Verdict, Answer]:
         if not next(refusals):
             return Accept(), Answer()
         if exchange.requested == 2:
-            shared(RecordingOperation(REQUEST, always(Accept())))  # the new token is good for another request
-            shared(RecordingOperation(REQUEST, always(Accept())))  # the slow one, with the old token
+            shared.run(RecordingOperation(REQUEST, always(Accept())))  # the new token is good for another request
+            shared.run(RecordingOperation(REQUEST, always(Accept())))  # the slow one, with the old token
         return Retry(AuthenticationError("expired"), renew=True), Answer()
 
-    _, verdict, _ = shared(RecordingOperation(REQUEST, judge))
+    _, verdict, _ = shared.run(RecordingOperation(REQUEST, judge))
 
     assert (verdict, exchange.requested) == (Accept(), 5)
 
@@ -311,7 +323,9 @@ def test_a_key_that_nobody_granted_is_not_renewed():
     exchange = Provider([a_response(status=401)] * 5)
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True))))
+        retry_loop(exchange).run(
+            RecordingOperation(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True)))
+        )
     assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
@@ -323,12 +337,12 @@ def test_an_outage_costs_little():
     exchange = Provider(
         [*[TransportError("down")] * (4 * MAX_SILENT_REQUESTS + 2), *[a_response(status=503)] * 4, *[GOOD] * 2]
     )
-    once_down = retrying(exchange)
+    once_down = retry_loop(exchange)
 
     def requested() -> int:
         before = exchange.requested
         with contextlib.suppress(TransportError, ServerError):
-            once_down(RecordingOperation(REQUEST, by_status))
+            once_down.run(RecordingOperation(REQUEST, by_status))
         return exchange.requested - before
 
     assert [requested() for _ in range(MAX_SILENT_REQUESTS + 3)] == [4] * MAX_SILENT_REQUESTS + [1, 1, 4]
@@ -343,7 +357,9 @@ def test_the_clock_is_corrected_once(corrects: bool, requested: int):
     exchange = Provider([a_response(status=401)] * 5, corrects=corrects)
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True))))
+        retry_loop(exchange).run(
+            RecordingOperation(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True)))
+        )
     assert exchange.requested == requested
 
 
@@ -368,7 +384,7 @@ def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, s
     def judge(response: Response) -> tuple[Verdict, Answer]:
         return (Accept() if response.status == 200 else BUSY), Answer()
 
-    retrying(exchange, clock, rate_limit=rate_limit)(RecordingOperation(REQUEST, judge))
+    retry_loop(exchange, clock, rate_limit=rate_limit).run(RecordingOperation(REQUEST, judge))
 
     assert clock.slept == [slept]
     assert rate_limit.cooled == [cooled]
@@ -386,7 +402,7 @@ def test_a_wait_that_is_over_does_not_use_up_the_retries_at_once(stated: str):
     exchange = Provider([throttled] * 4)
 
     with pytest.raises(ThrottledError):
-        retrying(exchange, clock, rate_limit=rate_limit)(RecordingOperation(REQUEST, always(BUSY)))
+        retry_loop(exchange, clock, rate_limit=rate_limit).run(RecordingOperation(REQUEST, always(BUSY)))
     assert clock.slept == [0.5, 1.0, 2.0]
     assert rate_limit.cooled == [0.0] * 3
 
@@ -399,7 +415,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
     exchange = Provider([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
 
     with pytest.raises(DeadlineReachedError):
-        retrying(exchange, clock, deadline=Deadline(clock, 30.0))(operation)
+        retry_loop(exchange, clock, deadline=Deadline(clock, 30.0)).run(operation)
     assert (clock.slept, operation.retries) == ([], [])
 
 
@@ -415,7 +431,7 @@ def test_no_attempt_follows_a_stop(verdict: Retry):
         return verdict, Answer()
 
     with pytest.raises(StoppedError):
-        retrying(exchange, clock)(RecordingOperation(REQUEST, judge))
+        retry_loop(exchange, clock).run(RecordingOperation(REQUEST, judge))
     assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
@@ -427,7 +443,7 @@ def test_a_run_has_a_budget_of_retries():
     exchange = Provider([TransportError("gone")] * 5)
 
     with pytest.raises(TransportError):
-        retrying(exchange, clock, budget=budget)(RecordingOperation(REQUEST, by_status))
+        retry_loop(exchange, clock, budget=budget).run(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 2
 
 
@@ -439,7 +455,7 @@ def test_every_retry_is_reported():
     exchange = Provider([TransportError("reset"), GOOD])
 
     operation = RecordingOperation(REQUEST, by_status)
-    retrying(exchange)(operation)
+    retry_loop(exchange).run(operation)
 
     assert [(type(again.error), again.pause_s > 0, again.renewed) for again in operation.retries] == [
         (TransportError, True, False)
@@ -526,7 +542,7 @@ def test_a_stated_wait_has_several_forms(name: str, text: str):
     exchange, clock = Provider([throttled] * 2), FakeClock()
 
     with pytest.raises(ParkedError, match=r"before 2026-03-02 22:00:00 UTC.*throttle_wait_s.*slow down") as parked:
-        retrying(exchange, clock)(RecordingOperation(REQUEST, always(BUSY)))
+        retry_loop(exchange, clock).run(RecordingOperation(REQUEST, always(BUSY)))
 
     assert parked.value.until == NOW + timedelta(hours=10)
     assert (exchange.requested, clock.slept) == (1, [])

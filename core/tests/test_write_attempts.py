@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve, field, frozen
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import MAX_SILENT_REQUESTS, RateLimit, RetryBudget
-from penstock._fetch.retry import Retrying
+from penstock._fetch.retry import RetryLoop
 from penstock._write.outbox import UNRECORDED, Outbox
 from penstock._write.outbox_decision import JobKey
 from penstock._write.rows import InputRow
@@ -102,7 +102,7 @@ class Job:
         authenticator = more.pop("authenticator", Unsigned())
         self.signer = Signer(authenticator, more.pop("login", lambda request: a_response({})), self.clock)
         self.rate_limit = RateLimit(self.clock, more.pop("requests_per_second", None))
-        self.retrying = Retrying(
+        self.retry_loop = RetryLoop(
             signer=self.signer,
             send=self._exchange,
             policy=a_policy(retries=2),
@@ -118,7 +118,7 @@ class Job:
             ),
             clock=self.clock,
             emit=self.events.append,
-            send=self.retrying,
+            send=self.retry_loop.run,
             signer=lambda: self.signer,
         )
 

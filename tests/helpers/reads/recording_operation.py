@@ -22,21 +22,21 @@ class RecordingOperation(Operation[Judged]):
     events: list[tuple[object, ...]] = field(factory=list, init=False)
     retries: list[FailedAttempt] = field(factory=list, init=False)
 
-    def sending(self) -> None:
+    def on_send(self) -> None:
         self.events.append(("sending",))
 
-    def attempted(self, response: Response | None, seconds: float) -> None:
+    def on_attempt(self, response: Response | None, seconds: float) -> None:
         self.events.append(("attempted", response.status if response else None, round(seconds, 6)))
 
     def judge(self, response: Response) -> tuple[Verdict, Judged]:
         verdict, answer = self.judged(response)
         return verdict, (response, verdict, answer)
 
-    def no_response(self, error: PenstockError) -> Retry:
+    def on_no_response(self, error: PenstockError) -> Retry:
         if isinstance(error, REPEATED_AFTER):
             return Retry(error)
         raise error
 
-    def retried(self, failed: FailedAttempt) -> None:
+    def on_retry(self, failed: FailedAttempt) -> None:
         self.events.append(("retried", type(failed.error)))
         self.retries.append(failed)

@@ -16,7 +16,7 @@ from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call, JudgeCall, Outcome
 from penstock._fetch.limits import NO_DEADLINE, Deadline, Parking, RateLimit, RetryBudget
 from penstock._fetch.read_operation import ReadLog, ReadOperation
-from penstock._fetch.retry import Operation, Result, Retrying
+from penstock._fetch.retry import Operation, Result, RetryLoop
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -96,7 +96,7 @@ class SourceClient:
     _log: ReadLog = field(init=False)
     _transport: Transport = field(init=False)
     _outcome_of: Callable[[Call], Outcome] = field(init=False)  # recorded, if the run is
-    _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
+    _retry_loops: dict[str | None, RetryLoop] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -116,17 +116,17 @@ class SourceClient:
 
     def send(self, operation: Operation[Result]) -> Result:
         """The result of a write, with the credentials of the source; raises its error."""
-        return self._retrying_for(None)(operation)
+        return self._retry_loop_for(None).run(operation)
 
     def signer(self, account: str | None = None) -> Signer:
         """It has the credentials of this account, if its table has any, else those of the source."""
-        return self._retrying_for(account).signer
+        return self._retry_loop_for(account).signer
 
-    def _retrying_for(self, account: str | None) -> Retrying:
+    def _retry_loop_for(self, account: str | None) -> RetryLoop:
         """The loop of attempts, which signs with its ``signer`` and sends with ``Transport``."""
         owner = self.source.credentials_of(account)
         with self._lock:
-            if owner not in self._by_credentials:
+            if owner not in self._retry_loops:
                 sharing = self.peers if self.peers is not None and self.peers.shares_tokens else None
                 signer = Signer(
                     self.source.authenticator(owner),
@@ -136,11 +136,11 @@ class SourceClient:
                     account=owner,
                     shared_grant=partial(sharing.grant, self.source.name, owner) if sharing is not None else None,
                 )
-                self._by_credentials[owner] = self._retrying(signer)
-            return self._by_credentials[owner]
+                self._retry_loops[owner] = self._new_retry_loop(signer)
+            return self._retry_loops[owner]
 
-    def _retrying(self, signer: Signer) -> Retrying:
-        return Retrying(
+    def _new_retry_loop(self, signer: Signer) -> RetryLoop:
+        return RetryLoop(
             signer=signer,
             send=self._transport,
             policy=self._policy,
@@ -182,7 +182,7 @@ class SourceClient:
         read = ReadOperation(call, self._judge, self._log, self.parking, self.clock)
         try:
             self.parking.check()  # before it waits for its turn
-            return self._retrying_for(call.account)(read)
+            return self._retry_loop_for(call.account).run(read)
         except FAILURES as error:  # handed to the task, which decides what becomes of it
             if isinstance(error, ParkedError):
                 self.parking.park(error)
@@ -201,9 +201,9 @@ class SourceClient:
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, envelope=None, lenient=True)
-        retrying = self._retrying(Signer(Unsigned(), self._log_in, self.clock))
+        retry_loop = self._new_retry_loop(Signer(Unsigned(), self._log_in, self.clock))
         login = ReadOperation(call, self._judge.login, self._log, self.parking, self.clock)
-        response = retrying(login).response
+        response = retry_loop.run(login).response
         assert response is not None, "an outcome without an error has a response"
         return response
 

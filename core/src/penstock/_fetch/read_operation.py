@@ -52,14 +52,14 @@ class ReadOperation(Operation[Outcome]):
     def _request_of_call(self) -> Request:
         return self.call.request
 
-    def sending(self) -> None:
+    def on_send(self) -> None:
         """Count the request before it leaves: whether a response comes is not known yet."""
         self.parking.check()
         self.log.count(self.call, requests=1)
         if self.call.submits:
             self.sent_at = self.clock.now()
 
-    def attempted(self, response: Response | None, seconds: float) -> None:
+    def on_attempt(self, response: Response | None, seconds: float) -> None:
         """Without a response, the error is that of a retry or of a partition."""
         self.response = response or self.response
         self.log.emit(
@@ -85,13 +85,13 @@ class ReadOperation(Operation[Outcome]):
             return verdict, Outcome(call=self.call, response=response)
         return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at)
 
-    def no_response(self, error: PenstockError) -> Retry:
+    def on_no_response(self, error: PenstockError) -> Retry:
         """A read may always be repeated."""
         if isinstance(error, REPEATED_AFTER):
             return Retry(error)
         raise error
 
-    def retried(self, failed: FailedAttempt) -> None:
+    def on_retry(self, failed: FailedAttempt) -> None:
         """The error of the last attempt is reported by its task."""
         stream = self.call.stream.name if self.call.stream is not None else None
         self.log.count(self.call, retries=1)

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
-from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
+from penstock._fetch.retry_policy import Attempts, CorrectClock, GiveUp, Park, Renew, RetryPolicy, Wait, parked
 from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
@@ -36,8 +36,8 @@ from penstock.verdicts import Accept, Refuse, Retry, Skip, Verdict
 # The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
 
-# Accepted grants that are remembered: the response to a request with an older grant may come last.
-MAX_NOTED_GRANTS = 64
+# Proven grants that are remembered: the response to a request with an older one may come last.
+MAX_PROVEN_GRANTS = 64
 
 Result = TypeVar("Result")
 
@@ -48,7 +48,7 @@ class FailedAttempt(NamedTuple):
     """
 
     error: ProviderError
-    pause_s: float
+    pause_s: float = 0.0
     renewed: bool = False
 
     def event(self, source: str, stream: str | None, request: Request) -> RequestRetried:
@@ -74,24 +74,24 @@ class Operation(Generic[Result]):
 
     request: Request
 
-    def sending(self) -> None:
+    def on_send(self) -> None:
         """An attempt is sent next. An error ends the operation."""
 
-    def attempted(self, response: Response | None, seconds: float) -> None:
+    def on_attempt(self, response: Response | None, seconds: float) -> None:
         """An attempt was sent, and ended with this response after so many seconds; None: there was none."""
 
     def judge(self, response: Response) -> tuple[Verdict, Result]:
         """The verdict on a response, and the result of the operation, which counts unless the verdict is Retry."""
         raise NotImplementedError
 
-    def no_response(self, error: PenstockError) -> Retry | Result:
+    def on_no_response(self, error: PenstockError) -> Retry | Result:
         """The meaning of an attempt without a response: repeat it, or the result. Raises what ends the operation."""
         raise NotImplementedError
 
-    def retried(self, failed: FailedAttempt) -> None:
+    def on_retry(self, failed: FailedAttempt) -> None:
         """An attempt failed, and another follows after the pause."""
 
-    def give_up(self, verdict: Retry, error: PenstockError) -> Result:
+    def on_give_up(self, verdict: Retry, error: PenstockError) -> Result:
         """The result after the last attempt, whose verdict this is. Raises the error where there is none."""
         raise error
 
@@ -99,14 +99,14 @@ class Operation(Generic[Result]):
 class _AttemptResult(NamedTuple, Generic[Result]):
     """One attempt: Retry or the result, the response, and the grant and the skew with which it was signed."""
 
-    outcome: Retry | Result
+    retry_or_result: Retry | Result
     response: Response | None = None
     grant: Grant | None = None
     skew: timedelta = timedelta(0)
 
 
 @define(eq=False, repr=False)
-class Retrying:
+class RetryLoop:
     """
     Makes the requests of one source's credentials: signs with ``signer``, sends with ``send``, and repeats.
     """
@@ -120,57 +120,44 @@ class Retrying:
     deadline: Deadline = NO_DEADLINE
     source: str = ""
     random_fraction: Callable[[], float] = random.random
-    _accepted: deque[Grant] = field(factory=lambda: deque(maxlen=MAX_NOTED_GRANTS), init=False)  # the last ones
+    # Those that were accepted for a request.
+    _proven_grants: deque[Grant] = field(factory=lambda: deque(maxlen=MAX_PROVEN_GRANTS), init=False)
 
-    def __call__(self, operation: Operation[Result]) -> Result:
+    def run(self, operation: Operation[Result]) -> Result:
         """The result of the operation. Raises its error, that of a refused login, or StoppedError."""
         attempts: Attempts | None = None
         expired: Grant | None = None
         while True:
             attempt = self._attempt(operation, expired)
-            verdict, response = attempt.outcome, attempt.response
+            verdict = attempt.retry_or_result
             if not isinstance(verdict, Retry):
                 return verdict
+            error = verdict.error
             step, attempts = (attempts or Attempts(policy=self.policy)).after(
                 verdict,
-                response,
+                attempt.response,
                 grant=attempt.grant,
-                proven=any(grant is attempt.grant for grant in list(self._accepted)),
+                proven=any(grant is attempt.grant for grant in list(self._proven_grants)),
                 random_fraction=self.random_fraction(),
             )
-            if not self._carry_out(step, verdict.error, attempt, operation):
-                error: PenstockError = verdict.error
-                if response is None:
-                    self.budget.gave_up(self.source)
-                elif step.what == "park":
-                    error = parked(verdict.error, step.seconds, self.policy, response)
-                return operation.give_up(verdict, error)
-            if step.what == "renew":
-                expired = attempt.grant
-
-    def _carry_out(
-        self, step: NextStep, error: ProviderError, attempt: _AttemptResult[Result], operation: Operation[Result]
-    ) -> bool:
-        """Do what comes before the next attempt. False: none follows, or the step is not possible."""
-        match step.what:
-            case "renew":
-                pass  # the next attempt does it
-            case "correct_clock":
-                assert attempt.response is not None, "the provider's time is in a response"
-                if not self.signer.correct_clock(attempt.response, attempt.skew):
-                    return False
-            case "wait":
-                if not self.budget.use_retry(self.source):
-                    return False
-                if step.cool_down_s is not None:
-                    self.rate_limit.cool_down(step.cool_down_s)
-                self.deadline.check_pause(step.seconds)
-            case "park" | "give_up":
-                return False
-        operation.retried(FailedAttempt(error=error, pause_s=step.seconds, renewed=step.what != "wait"))
-        if step.what == "wait":
-            self.clock.sleep(step.seconds)
-        return True
+            match step:
+                case Renew():
+                    expired = attempt.grant
+                    operation.on_retry(FailedAttempt(error=error, renewed=True))
+                case CorrectClock(response) if self.signer.correct_clock(response, attempt.skew):
+                    operation.on_retry(FailedAttempt(error=error, renewed=True))
+                case Wait(seconds, cool_down_s) if self.budget.use_retry(self.source):
+                    if cool_down_s is not None:
+                        self.rate_limit.cool_down(cool_down_s)
+                    self.deadline.check_pause(seconds)
+                    operation.on_retry(FailedAttempt(error=error, pause_s=seconds))
+                    self.clock.sleep(seconds)
+                case Park(until):
+                    return operation.on_give_up(verdict, parked(error, until, self.policy))
+                case GiveUp() | CorrectClock() | Wait():  # the clock is right, or no retry is left
+                    if attempt.response is None:
+                        self.budget.gave_up(self.source)
+                    return operation.on_give_up(verdict, error)
 
     def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _AttemptResult[Result]:
         """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
@@ -182,25 +169,26 @@ class Retrying:
             self.rate_limit.wait_turn()
             signed = self.signer.sign(operation.request)
         except REPEATED_AFTER as failed:  # of the login
-            return _AttemptResult(outcome=Retry(failed))
-        operation.sending()
+            return _AttemptResult(Retry(failed))
+        operation.on_send()
         response, began = None, self.clock.monotonic()
         try:
             try:
                 response = self.send(signed.request)
             finally:
-                operation.attempted(response, self.clock.monotonic() - began)
+                operation.on_attempt(response, self.clock.monotonic() - began)
         except PenstockError as error:
-            return _AttemptResult(outcome=operation.no_response(error), grant=signed.grant, skew=signed.skew)
+            return _AttemptResult(operation.on_no_response(error), grant=signed.grant, skew=signed.skew)
         self.budget.responded(self.source)
         verdict, result = operation.judge(response)
         if signed.grant is not None:
             if isinstance(verdict, (Accept, Skip)):
-                self._accepted.append(signed.grant)
+                self._proven_grants.append(signed.grant)
             elif _is_refused_token(verdict, response):
                 verdict = Retry(verdict.error, renew=True)
-        outcome = verdict if isinstance(verdict, Retry) else result
-        return _AttemptResult(outcome=outcome, response=response, grant=signed.grant, skew=signed.skew)
+        return _AttemptResult(
+            verdict if isinstance(verdict, Retry) else result, response=response, grant=signed.grant, skew=signed.skew
+        )
 
 
 def _is_refused_token(verdict: Verdict, response: Response) -> TypeGuard[Refuse]:

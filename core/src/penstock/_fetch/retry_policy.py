@@ -5,7 +5,9 @@ The decision about the next attempt of a request, and the wait that a response s
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from attrs import frozen
 
 from penstock.errors import BoundExceededError, ParkedError, ProviderError, sentences
 from penstock.model import Response
@@ -17,6 +19,9 @@ MAX_BOUND_RETRIES = 2
 
 # The most grants that one request uses up, where each was good for another request before it expired.
 MAX_RENEWALS = 5
+
+# The longest wait that a source is parked for; a longer one is nonsense, and would leave the calendar.
+_MAX_STATED_S = 366 * 86_400.0
 
 
 class RetryPolicy(NamedTuple):
@@ -44,26 +49,39 @@ class RetryPolicy(NamedTuple):
         return min(self.retries, MAX_BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.retries
 
 
-class NextStep(NamedTuple):
-    """
-    ``renew``
-        repeat at once, with a new grant;
-    ``correct_clock``
-        repeat at once, signed with the provider's time, if that differs from ours; else give up;
-    ``wait``
-        repeat after ``seconds``; until ``cool_down_s`` have passed no request of the whole source starts;
-    ``park``
-        do not repeat, and request nothing more from the source for ``seconds``;
-    ``give_up``
-        do not repeat: the error of the last attempt stands.
-    """
+@frozen
+class Renew:
+    """Repeat at once, with a new grant."""
 
-    what: Literal["renew", "correct_clock", "wait", "park", "give_up"]
-    seconds: float = 0.0
+
+@frozen
+class CorrectClock:
+    """Repeat at once, signed with the provider's time in this response, if that differs from ours; else give up."""
+
+    response: Response
+
+
+@frozen
+class Wait:
+    """Repeat after ``seconds``. Until ``cool_down_s`` have passed, no request of the whole source starts."""
+
+    seconds: float
     cool_down_s: float | None = None
 
 
-GIVE_UP = NextStep("give_up")
+@frozen
+class Park:
+    """Do not repeat, and request nothing more from the source until this time."""
+
+    until: datetime
+
+
+@frozen
+class GiveUp:
+    """Do not repeat: the error of the last attempt stands."""
+
+
+NextStep = Renew | CorrectClock | Wait | Park | GiveUp
 
 
 class Attempts(NamedTuple):
@@ -85,33 +103,28 @@ class Attempts(NamedTuple):
         renewal does not repeat a login with bad credentials.
         """
         if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < MAX_RENEWALS)):
-            return NextStep("renew"), self._replace(renewals=self.renewals + 1)
+            return Renew(), self._replace(renewals=self.renewals + 1)
         if verdict.correct_clock and response is not None and not self.clock_corrected:
-            return NextStep("correct_clock"), self._replace(clock_corrected=True)
+            return CorrectClock(response), self._replace(clock_corrected=True)
         if verdict.renew or verdict.correct_clock:
-            return GIVE_UP, self
+            return GiveUp(), self
         stated_s = verdict.wait_s
         if response is not None and (header_s := stated_wait(response, throttled=verdict.throttle)) is not None:
             stated_s = max(header_s, stated_s or 0.0)
-        if stated_s is not None and stated_s > self.policy.throttle_wait_s:
-            return NextStep("park", stated_s), self
+        if response is not None and stated_s is not None and stated_s > self.policy.throttle_wait_s:
+            return Park(response.received_at + timedelta(seconds=min(stated_s, _MAX_STATED_S))), self
         if self.failures >= self.policy.retries_after(verdict.error):
-            return GIVE_UP, self
+            return GiveUp(), self
         failures, cool_down_s = self.failures + 1, None
         if verdict.throttle:
             stated_s = self.policy.cool_down_s if stated_s is None else stated_s
             cool_down_s = min(stated_s, self.policy.throttle_wait_s)
         pause_s = self.policy.pause(failures, stated_s, random_fraction)
-        return NextStep("wait", pause_s, cool_down_s), self._replace(failures=failures)
+        return Wait(pause_s, cool_down_s), self._replace(failures=failures)
 
 
-# The longest wait that is stated in a message; a longer one is nonsense, and would leave the calendar.
-_MAX_STATED_S = 366 * 86_400.0
-
-
-def parked(error: ProviderError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
+def parked(error: ProviderError, until: datetime, policy: RetryPolicy) -> ParkedError:
     """The error that ends the requests to a source, with the time to come back and the provider's words."""
-    until = response.received_at + timedelta(seconds=min(seconds, _MAX_STATED_S))
     return ParkedError(
         sentences(
             f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "

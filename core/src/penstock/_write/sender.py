@@ -207,7 +207,7 @@ class WriteOperation(Operation[Sequence[Receipt]]):
     def __attrs_post_init__(self) -> None:
         self.request = self.write.request
 
-    def sending(self) -> None:
+    def on_send(self) -> None:
         self.job.record_sending(self.write.numbers)
 
     def judge(self, response: Response) -> tuple[Verdict, Sequence[Receipt]]:
@@ -225,7 +225,7 @@ class WriteOperation(Operation[Sequence[Receipt]]):
             return Accept(), same_receipts(self.write.rows, "done", reason)
         return Accept(), outcome
 
-    def no_response(self, error: PenstockError) -> Retry | Sequence[Receipt]:
+    def on_no_response(self, error: PenstockError) -> Retry | Sequence[Receipt]:
         """Repeat what was not sent, and a repeatable action; else the outcome is unknown."""
         if error.sent:
             if self.action.repeatable and isinstance(error, TransportError):
@@ -236,10 +236,10 @@ class WriteOperation(Operation[Sequence[Receipt]]):
             return Retry(error)
         raise error
 
-    def retried(self, failed: FailedAttempt) -> None:
+    def on_retry(self, failed: FailedAttempt) -> None:
         self.client.emit(failed.event(self.client.source.name, None, self.request))
 
-    def give_up(self, verdict: Retry, error: PenstockError) -> Sequence[Receipt]:
+    def on_give_up(self, verdict: Retry, error: PenstockError) -> Sequence[Receipt]:
         """An error of the credentials or of the way there ends the job; any other refusal is of these rows."""
         if self.uncertain is not None:
             return unknown(self.write, self.uncertain)
