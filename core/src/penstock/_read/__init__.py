@@ -5,6 +5,7 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 ``RowBuilder.build`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
 last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run``.
 
+- ``context``: what all readings of a slice share
 - ``reader``: a slice, read again where a reading contradicts itself
 - ``slice_reading``: one reading, step by step; a slice whose response reaches a ceiling is read in halves
 - ``clock_lag``: how old a response is by our clock

@@ -14,15 +14,12 @@ from penstock._decode import DecodedPage, Requested, SliceKeys, split_by_day, su
 from penstock._decode.conversion import coerce, days_of
 from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
-from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
-from penstock._read.components import Components
+from penstock._read.context import SliceContext
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
 from penstock._read.read_counts import ReadCounts
 from penstock._read.result import LoadedPartition
-from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.protocols import check_returned
@@ -49,21 +46,15 @@ class HeldPages:
         self.records += page.count
 
 
-@define(eq=False, repr=False, kw_only=True)
+@define(eq=False, repr=False)
 class Loader:
     """
     Loads the pages of one reading of a planned slice into the writers of its partitions, which wait for the commit
     then, and adds to its ``counts``.
-
-    ``target`` None: nothing is written, the rows are only kept for ``dependencies`` (accounts, parents).
     """
 
-    planned: PlannedSlice
+    context: SliceContext
     counts: ReadCounts
-    components: Components
-    target: Target | None
-    dependencies: Dependencies
-    log: RunLog
 
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     keys: SliceKeys = field(factory=SliceKeys, init=False)
@@ -73,16 +64,16 @@ class Loader:
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
-        stream = self.planned.stream
-        self.days = frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
-        for partition in self.planned.partitions:
-            writer = self._begin_writer(self.target, partition) if self.target is not None else None
+        stream = self.context.planned.stream
+        self.days = frozenset(self.context.planned.slice.days) if stream.kind == "report" and stream.day else None
+        for partition in self.context.planned.partitions:
+            writer = self._begin_writer(self.context.target, partition) if self.context.target is not None else None
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         self._first_partition = next(iter(self.counts.partitions.values()))
 
     def _begin_writer(self, target: Target, partition: Partition) -> Writer:
         try:
-            writer = target.begin(self.components.row_builder.layouts, partition)
+            writer = target.begin(self.context.components.row_builder.layouts, partition)
         except FAILURES as error:  # no context manager: it would cost each partition some ten calls
             raise_sink_error(error, type(target).__name__)
         if writer is None:
@@ -94,7 +85,7 @@ class Loader:
         for partition in self.counts.partitions.values():
             if partition.writer is not None:
                 partition.writer.abort()
-        self.dependencies.drop_rows(self.planned)
+        self.context.dependencies.drop_rows(self.context.planned)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or until they are too many."""
@@ -138,11 +129,11 @@ class Loader:
         """
         request = outcome.call.request
         self._check_envelope_days(request, outcome.answer)
-        span = self._span(listing.slice) if self.planned.stream.inexact_bounds else None
+        span = self._span(listing.slice) if self.context.planned.stream.inexact_bounds else None
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         count = fresh = 0
         try:
-            for decoded in self.components.row_builder.build(outcome.answer.items, requested, self.keys):
+            for decoded in self.context.components.row_builder.build(outcome.answer.items, requested, self.keys):
                 loaded = _as_repeated(decoded) if repeat else decoded
                 count += loaded.count
                 fresh += loaded.fresh
@@ -166,7 +157,7 @@ class Loader:
 
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
-        column = self.components.row_builder.columns.get(self.components.row_builder.day_of or "")
+        column = self.context.components.row_builder.columns.get(self.context.components.row_builder.day_of or "")
         if column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
@@ -176,11 +167,12 @@ class Loader:
         The values of the partition's columns for every row. A day that the rows contain is not stamped; of ``changes``,
         whose rows may be of a day before, also not where the provider sends the column.
         """
-        stream, account, days = self.planned.stream, self.planned.slice.account, self.planned.slice.days
+        planned = self.context.planned
+        stream, account, days = planned.stream, planned.slice.account, planned.slice.days
         stamps: dict[str, Any] = {}
         if stream.account is not None and account is not None:
             stamps[stream.account] = account
-        row_builder = self.components.row_builder
+        row_builder = self.context.components.row_builder
         if stream.day is None or row_builder.day_of is not None or len(days) != 1:
             return stamps
         if stream.kind == "report" or row_builder.columns[stream.day].added:
@@ -189,7 +181,7 @@ class Loader:
 
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
         """Raises BrokenPageError if the envelope states the days of its records, and none of them was requested."""
-        column = self.planned.stream.day
+        column = self.context.planned.stream.day
         if self.days is None or not isinstance(answer.items, tuple):
             return  # a file that is read as a stream has no envelope
         days_stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
@@ -221,27 +213,30 @@ class Loader:
 
     def _observe(self, decoded: DecodedPage) -> None:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
-        stream, unknown = self.planned.stream.name, decoded.batch.unknown
+        stream, unknown = self.context.planned.stream.name, decoded.batch.unknown
         if decoded.count:
             absent = self.counts.absent
             self.counts.absent = decoded.absent if absent is None else absent & decoded.absent
             self.counts.unknown.update(unknown)
         if unknown:
-            self.log.note_unknown(stream, unknown)
+            self.context.log.note_unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.log.note_misfit(stream, decoded.unread_example)
+            self.context.log.note_misfit(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
         The rows of each partition. In a slice of several days each row holds its day; a row of a day that was not
         requested was rejected before.
         """
-        partitions, day_column = self.planned.partitions, self.planned.stream.day
+        partitions, day_column = self.context.planned.partitions, self.context.planned.stream.day
         if len(partitions) == 1:
             return [(partitions[0], batch)]
         assert day_column is not None
-        by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
-        return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.planned.source.zone).items()]
+        by_day = dict(zip(self.context.planned.slice.days, partitions, strict=True))
+        return [
+            (by_day[day], rows)
+            for day, rows in split_by_day(batch, day_column, self.context.planned.source.zone).items()
+        ]
 
     def _write_derived(self, partition: Partition, batch: Batch) -> None:
         loaded, name = self.counts.partitions[partition], batch.layout.stream
@@ -254,7 +249,7 @@ class Loader:
         if len(self.counts.partitions) == 1:
             self._first_partition.counts.reject(rejected)
             return
-        by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
+        by_day = dict(zip(self.context.planned.slice.days, self.context.planned.partitions, strict=True))
         for record in rejected:
             day = self._day_of_rejected(record)
             if day in by_day:
@@ -265,8 +260,8 @@ class Loader:
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a rejected record, where it can be read all the same."""
-        name = self.components.row_builder.day_of or self.planned.stream.day
-        column = self.components.row_builder.columns.get(name) if name is not None else None
+        name = self.context.components.row_builder.day_of or self.context.planned.stream.day
+        column = self.context.components.row_builder.columns.get(name) if name is not None else None
         if column is None or column.member is None:
             return None
         try:
@@ -274,19 +269,19 @@ class Loader:
             value = coerce(column, record[column.member])
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        return days_of([value], self.planned.source.zone)[0]
+        return days_of([value], self.context.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded = self.counts.partitions[partition]
-        if self.components.batch_hooks:
+        if self.context.components.batch_hooks:
             batch = self._changed_by_plugins(batch)
         totals = sums(batch) if batch.layout.measures or batch.layout.priced else {}
         loaded.counts.add_rows(len(batch.rows), totals)
         for column in batch.layout.priced:
             if totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
-        if self.components.needed:
-            self.dependencies.add_rows(self.planned, partition, self.components.needed, batch)
+        if self.context.components.needed:
+            self.context.dependencies.add_rows(self.context.planned, partition, self.context.components.needed, batch)
         if loaded.writer is not None and batch.rows:
             _write_rows(loaded.writer, batch)
 
@@ -296,10 +291,10 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.log.note_misfit(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.context.log.note_misfit(self.context.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _changed_by_plugins(self, batch: Batch) -> Batch:
-        for hook in self.components.batch_hooks:
+        for hook in self.context.components.batch_hooks:
             batch = hook(batch) or batch
         return batch
 

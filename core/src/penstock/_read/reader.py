@@ -5,37 +5,25 @@ Read one planned slice until its rows are written: again if a reading contradict
 from attrs import define
 
 from penstock._fetch.call import Pause, Steps
-from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import PlannedSlice
-from penstock._read.components import Components
-from penstock._read.counts import StreamReads
+from penstock._read.context import SliceContext
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand
 from penstock._read.read_counts import ReadCounts
 from penstock._read.result import ReadResult
 from penstock._read.slice_reading import Ceilings, HalvesNeededError, SliceReading
-from penstock._run_report.log import RunLog
-from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError
-from penstock.sinks import Target
 
 MAX_REREADS = 5  # of a slice, after an InconsistentReadError
 
 
-@define(eq=False, repr=False, kw_only=True)
+@define(eq=False, repr=False)
 class Reader:
     """
-    Reads one planned slice. ``on_demand`` for a stream with a poller; ``dependencies`` holds the rows of a parent.
+    Reads one planned slice. ``on_demand`` for a stream with a poller.
     """
 
-    planned: PlannedSlice
-    components: Components
-    target: Target | None  # None: nothing is written, see Loader
+    context: SliceContext
     on_demand: ReportsOnDemand | None
-    clock: Clock
-    dependencies: Dependencies
-    stream_reads: StreamReads
-    log: RunLog
 
     def read(self) -> Steps[ReadResult]:
         """
@@ -54,8 +42,8 @@ class Reader:
                 if rereads > MAX_REREADS:
                     self._drop_reports()
                     raise error.when_repeated(rereads) from None
-                self.log.note(f"{self.planned}: {error}; reading it again")
-                settings = self.planned.source.settings
+                self.context.note(f"{error}; reading it again")
+                settings = self.context.planned.source.settings
                 yield Pause(min(settings.retry_max_s, settings.retry_first_s * rereads))
             except BrokenBodyError:
                 self._drop_reports()
@@ -65,23 +53,12 @@ class Reader:
         """A new reading of the slice, from its start; ``is_first_reading``: no other came before it."""
         if self.on_demand is not None:
             self.on_demand.restart()
-        counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
+        counts = ReadCounts(planned=self.context.planned, began_at=self.context.clock.now())
         return SliceReading(
-            planned=self.planned,
-            components=self.components,
+            context=self.context,
             on_demand=self.on_demand,
-            dependencies=self.dependencies,
-            stream_reads=self.stream_reads,
-            log=self.log,
             counts=counts,
-            loader=Loader(
-                planned=self.planned,
-                counts=counts,
-                components=self.components,
-                target=self.target,
-                dependencies=self.dependencies,
-                log=self.log,
-            ),
+            loader=Loader(self.context, counts),
             ceilings=ceilings,
             is_first_reading=is_first_reading,
         )

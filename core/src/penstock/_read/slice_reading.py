@@ -12,19 +12,16 @@ from urllib.parse import urljoin
 from attrs import define, evolve, field
 
 from penstock._fetch.call import Call, Outcome, Steps, with_response
-from penstock._plan.dependencies import Dependencies, ParentReading
+from penstock._plan.dependencies import ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
-from penstock._plan.plan import PlannedSlice
 from penstock._read.clock_lag import clock_lag
-from penstock._read.components import Components
-from penstock._read.counts import StreamReads
+from penstock._read.context import SliceContext
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows
 from penstock._read.read_counts import ReadCounts
 from penstock._read.result import ReadResult
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
-from penstock._run_report.log import RunLog
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, SinglePage
 from penstock.verdicts import Refuse, Skip
@@ -53,12 +50,8 @@ class SliceReading:
     of the slice.
     """
 
-    planned: PlannedSlice
-    components: Components
+    context: SliceContext
     on_demand: ReportsOnDemand | None
-    dependencies: Dependencies
-    stream_reads: StreamReads
-    log: RunLog
     counts: ReadCounts
     loader: Loader
     ceilings: Ceilings
@@ -71,22 +64,22 @@ class SliceReading:
         """
         try:
             self.loader.begin()
-            yield from self._read_or_halve(self.planned.slice)
-            self.counts.check(self.stream_reads, is_first_reading=self.is_first_reading)
+            yield from self._read_or_halve(self.context.planned.slice)
+            self.counts.check(self.context.stream_reads, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
-                self._note(
+                self.context.note(
                     "a record came again with other values; rows derived from its former values stay until it is read "
                     "again"
                 )
         except BaseException:
             self.loader.abort()
             raise
-        has_parent = self.planned.stream.parent is not None
-        parents = self.dependencies.parent_readings(self.planned) if has_parent else ()
+        has_parent = self.context.planned.stream.parent is not None
+        parents = self.context.dependencies.parent_readings(self.context.planned) if has_parent else ()
         result = self.counts.result(self.on_demand, parents)
-        if self.components.needed:
+        if self.context.components.needed:
             reading = ParentReading(result.read_at, result.stays_open, result.is_imperfect)
-            self.dependencies.add_reading(self.planned, reading)
+            self.context.dependencies.add_reading(self.context.planned, reading)
         return result
 
     # --- a slice, or its halves ---------------------------------------------------------------------------------------
@@ -96,7 +89,7 @@ class SliceReading:
         Read a slice, or its halves if a listing of it reaches a ceiling. The rows of a slice that may be halved are
         held until it is complete, so that no other slice must be read again because of it.
         """
-        halved = self._halves(slice_) if self.components.may_cap else ()
+        halved = self._halves(slice_) if self.context.components.may_cap else ()
         if not halved:
             yield from self._read_slice(slice_)
             return
@@ -112,7 +105,7 @@ class SliceReading:
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
-        halved = halves(slice_, DAY if self.ceilings.whole_days else UNITS[self.planned.stream.smallest])
+        halved = halves(slice_, DAY if self.ceilings.whole_days else UNITS[self.context.planned.stream.smallest])
         if not halved:
             return []
         whole = [request.identity for request in self._requests(slice_)]
@@ -125,7 +118,7 @@ class SliceReading:
         """
         if self._returned_whole_days(slice_):
             self.ceilings.whole_days = True
-            self._note("a part of a day brings what is outside of it; requesting whole days")
+            self.context.note("a part of a day brings what is outside of it; requesting whole days")
             raise HalvesNeededError
         if not self.loader.discard():
             raise HalvesNeededError
@@ -133,7 +126,7 @@ class SliceReading:
     def _returned_whole_days(self, slice_: Slice) -> bool:
         """Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``)."""
         within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
-        return within_a_day and self.planned.stream.inexact_bounds and self.counts.has_out_of_bounds
+        return within_a_day and self.context.planned.stream.inexact_bounds and self.counts.has_out_of_bounds
 
     # --- the seven steps ----------------------------------------------------------------------------------------------
 
@@ -141,8 +134,8 @@ class SliceReading:
         """Read the listings of a slice. Whether all were read: one at a ceiling ends a slice that ``may_halve``."""
         requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.on_demand is None:
-            listings, calls = self._open_listings(slice_, requests, self.components.envelope)
-            only_page = type(self.components.paginator) is SinglePage and len(requests) == 1
+            listings, calls = self._open_listings(slice_, requests, self.context.components.envelope)
+            only_page = type(self.context.components.paginator) is SinglePage and len(requests) == 1
             return (yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve))
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
@@ -163,7 +156,7 @@ class SliceReading:
             if not (yield from self._read_pages(listing, calls, may_halve=may_halve)):
                 return False
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-            if self.stream_reads.searched < LISTINGS_SEARCHED:
+            if self.context.stream_reads.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
             calls = ()
         return True
@@ -187,10 +180,10 @@ class SliceReading:
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
     def _requests(self, slice_: Slice) -> list[Request]:
-        stream, settings = self.planned.stream, self.planned.source.settings
+        stream, settings = self.context.planned.stream, self.context.planned.source.settings
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
-        rows = self.dependencies.rows(self.planned.parent_key, self.planned.slice.days)
+        rows = self.context.dependencies.rows(self.context.planned.parent_key, self.context.planned.slice.days)
         links = [link for row in rows for link in stream.parent.linked(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
@@ -203,7 +196,7 @@ class SliceReading:
         self, slice_: Slice, submission: Request, on_demand: ReportsOnDemand
     ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
         """The listings of the report that this request submits, and the calls of their first pages."""
-        envelope = self.components.envelope
+        envelope = self.context.components.envelope
         outcome, state = yield from on_demand.wait_until_ready(submission)
         self.counts.began_at = on_demand.submitted_at
         self._record_clock_lag(outcome)
@@ -223,7 +216,7 @@ class SliceReading:
             for download in state.downloads or state.pages
         ]
         files: set[int] | None = set() if len(state.downloads) > 1 else None
-        body = self.components.downloads if state.downloads else envelope
+        body = self.context.components.downloads if state.downloads else envelope
         return self._open_listings(slice_, downloads, body, files=files)
 
     def _open_listings(
@@ -236,18 +229,18 @@ class SliceReading:
         files: set[int] | None = None,
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
-        paginator = self.components.paginator
+        paginator = self.context.components.paginator
         listings: list[Listing] = []
         calls: list[Call] = []
         for request in requests:
             listing = Listing(
-                planned=self.planned,
+                planned=self.context.planned,
                 slice=slice_,
                 envelope=envelope,
                 paginator=paginator,
                 polled=polled,
                 files=files,
-                stream_reads=self.stream_reads,
+                stream_reads=self.context.stream_reads,
                 is_first_reading=self.is_first_reading,
             )
             listings.append(listing)
@@ -276,29 +269,29 @@ class SliceReading:
         lag, note = clock_lag(outcome)
         self.counts.clock_lag = max(self.counts.clock_lag, lag)
         if note:
-            stream = self.planned.stream.name
-            self.log.note_once((stream, "Date header"), f"{stream}: {note}")
+            stream = self.context.planned.stream.name
+            self.context.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
         """Load a page; one without a record (Skip) has no elements."""
         if isinstance(outcome.verdict, Skip):
-            self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
-            self.stream_reads.without_record += 1
+            self.context.note(f"{outcome.verdict.reason} ({outcome.call.request})")
+            self.context.stream_reads.without_record += 1
             self.counts.no_record_reason = outcome.verdict.reason
             return LoadedPage(count=0, fresh=0)
-        self.stream_reads.any_accepted = True
+        self.context.stream_reads.any_accepted = True
         if outcome.answer.provisional and not self.counts.provisional:
             self.counts.provisional = outcome.answer.provisional
-            self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
+            self.context.note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
         return self.loader.load(listing, outcome, repeat=repeat)
 
     # --- 7: counts ----------------------------------------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
-        if self.components.may_cap and listing.is_capped:
+        if self.context.components.may_cap and listing.is_capped:
             self.counts.truncated = True
-            self._note("the provider lists no more than this; there may be more records")
+            self.context.note("the provider lists no more than this; there may be more records")
             return
         listing.counts.verify()
         if listing.counts.total is not None:
@@ -310,11 +303,8 @@ class SliceReading:
         """Note members of the first answers that may state more than what was read, once per stream."""
         if listing.last is None:
             return
-        self.stream_reads.searched += 1
+        self.context.stream_reads.searched += 1
         counted = listing.counts.total is not None
         if note := undeclared_members(listing.envelope, listing.paginator, listing.last, counted=counted):
-            self.stream_reads.searched = LISTINGS_SEARCHED
-            self.log.note(f"{self.planned.stream.name}: {note}")
-
-    def _note(self, text: str) -> None:
-        self.log.note(f"{self.planned}: {text}")
+            self.context.stream_reads.searched = LISTINGS_SEARCHED
+            self.context.log.note(f"{self.context.planned.stream.name}: {note}")

@@ -15,6 +15,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.job import Job
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components, components_of
+from penstock._read.context import SliceContext
 from penstock._read.counts import StreamReads
 from penstock._read.on_demand import ReportClaims, ReportsOnDemand, poll_times
 from penstock._read.reader import Reader
@@ -49,8 +50,9 @@ class PendingReports:
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
-    def of_slice(self, planned: PlannedSlice, components: Components) -> ReportsOnDemand:
+    def of_slice(self, context: SliceContext) -> ReportsOnDemand:
         """The reports that a slice is read from, of a stream with a poller."""
+        planned, components = context.planned, context.components
         assert components.poller is not None
         return ReportsOnDemand(
             source=self.job.source,
@@ -89,16 +91,16 @@ class ReaderFactory:
     def reader_of(self, planned: PlannedSlice) -> Reader:
         """The reader of a slice."""
         components = self.components_of(planned.stream, planned.source)
-        return Reader(
+        context = SliceContext(
             planned=planned,
             components=components,
             target=self.target if planned.to_deliver else None,
-            on_demand=None if components.poller is None else self.pending_reports.of_slice(planned, components),
-            clock=self.clock,
             dependencies=self.dependencies,
             stream_reads=self._stream_reads[planned.stream.name],
             log=self.log,
+            clock=self.clock,
         )
+        return Reader(context, None if components.poller is None else self.pending_reports.of_slice(context))
 
     def components_of(self, stream: Stream, source: ConfiguredSource) -> Components:
         """The components of a stream, made when they are first needed. ``source``: as an account sees it."""
