@@ -175,13 +175,16 @@ def size_of(database: Database, table: CatalogTable) -> int:
     return int(database.value("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (table.oid,)))
 
 
-def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
-    """The types of these columns of a table, and its triggers and rules, as a text to compare."""
+def definition_of(database: Database, name: str, oid: int, columns: Sequence[str]) -> str:
+    """
+    The types of these columns of a table, and its triggers and rules, as a text to compare; empty where ``name``, as
+    it is in statements, is not that table: somebody put another one, or a view, in its place.
+    """
     definition: str | None = database.value(
         f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}), ', ' order by attnum) "
         f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
-        f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
-        ([short(name) for name in columns], oid),
+        f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid and t.oid = to_regclass(%s)",
+        ([short(name) for name in columns], oid, name),
     )
     return definition or ""
 

@@ -153,11 +153,11 @@ class Tables:
         not as it was when the run looked at it. A type that somebody changed meanwhile may round what was sent.
         """
         for table in {table.oid: table for table in tables}.values():
-            if definition_of(self.database, table.oid, table.columns) != table.definition:
+            if definition_of(self.database, table.sql, table.oid, table.columns) != table.definition:
                 self._tables.pop(table.layout.stream, None)
                 raise SinkError(
-                    f"{table.sql} was changed while the run wrote to it: its columns, a trigger or a rule. Nothing was "
-                    "replaced; run again."
+                    f"{table.sql} was changed while the run wrote to it: its columns, a trigger or a rule, or another "
+                    "table is in its place. Nothing was replaced; run again."
                 )
 
     def _run_upkeep(self, layout: Layout) -> None:
@@ -202,7 +202,9 @@ class Tables:
             unique=candidate.key,
             altering=candidate.catalog.altering,
             oid=recorded.oid,
-            definition=definition_of(self.database, recorded.oid, [column.name for column in layout.columns]),
+            definition=definition_of(
+                self.database, candidate.location.sql, recorded.oid, [column.name for column in layout.columns]
+            ),
         )
 
     def _needed_changes(self, candidate: Candidate, recorded: LedgerTable | None) -> list[TableChange]:
