@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from attrs import asdict
 from penstock import Adoption, SinkError, TargetError
@@ -60,6 +61,40 @@ def test_a_restored_dump_goes_on(dsn: str):
         target.close()
 
         assert query(other, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c3", "r2")]
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["compared", "locked"])
+def test_a_table_of_an_older_dump_than_the_ledger_is_compared(dsn: str, locked: bool, monkeypatch: pytest.MonkeyPatch):
+    """
+    Only the schema of the rows was restored: the days that its dump does not have are missing, with a notice.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.0)
+    monkeypatch.setattr("penstock_plugins.postgres.locks.SHORT_WAIT_MS", 50)
+    for day in (1, 2):
+        delivered(dsn, [a_click_of(day, 1)], partition=a_day(day))
+    query(
+        dsn, "create table acme.dump (like acme.clicks including all); insert into acme.dump select * from acme.clicks"
+    )
+    delivered(dsn, [a_click_of(2, 1), a_click_of(2, 2)], partition=a_day(2))
+    delivered(dsn, [a_click_of(3, 1)], partition=a_day(3))
+    query(dsn, "drop table acme.clicks; alter table acme.dump rename to clicks")
+    query(dsn, "comment on table acme.clicks is 'Written by penstock: acme.clicks'")
+
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode" if locked else "select 1")
+        target = sink(dsn).open(SOURCE, "r2")
+    (notice,) = target.notices
+    known = set(target.ledger.entries(SOURCE, "clicks"))
+    target.close()
+
+    if locked:
+        assert notice.startswith("acme.clicks was restored or made anew. Run penstock verify: acme.clicks was not comp")
+        assert known == {a_day(1), a_day(2), a_day(3)}
+    else:
+        assert "acme.clicks was restored or made anew, and has other rows than the ledger: what was del" in notice
+        assert "is missing (partitions: 2, 2026-03-02 to 2026-03-03)" in notice
+        assert known == {a_day(1)}
+    sink(dsn).open(SOURCE, "r3").close()
 
 
 def test_a_restored_table_that_is_moved_later_is_found(dsn: str):

@@ -22,6 +22,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
+from penstock.ledger import DeliveredEntries
 
 from penstock_plugins.postgres.catalog import CatalogTable, locate, look_up
 from penstock_plugins.postgres.database import Database
@@ -70,9 +71,9 @@ class PostgresTarget(BaseTarget):
 
     def recover(self) -> None:
         """
-        Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
-        again. For an existing table that is not recognised, or that this user may not read, they are kept:
-        :meth:`prepare` refuses it.
+        Delete, with a notice, the ledger rows of tables that were dropped or emptied, and those of partitions that
+        differ in a table that was restored, so that they are read again. For an existing table that is not recognised,
+        or that this user may not read, they are kept: :meth:`prepare` refuses it.
         """
         is_readable = True
         with self.database.explained():
@@ -80,14 +81,15 @@ class PostgresTarget(BaseTarget):
                 if table is not None and not table.is_of(self.source, recorded):
                     self._has_rows[recorded.stream] = True
                     continue
-                if table is not None and table.oid not in (None, recorded.oid):  # restored from a dump
-                    self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
                 if table is not None and not table.readable:
                     is_readable = False
                     continue
                 has_rows = self._has_rows[recorded.stream] = table is not None and self._holds_rows(table)
                 if not has_rows:
                     self._forget_rows(recorded, is_gone=table is None)
+                if table is not None and table.oid not in (None, recorded.oid):  # restored from a dump
+                    self._forget_differing(recorded)
+                    self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
         if not is_readable:
             self._has_rows.clear()  # :meth:`is_intact` raises the error
 
@@ -107,6 +109,22 @@ class PostgresTarget(BaseTarget):
                 self.ledger.forget_table(self.source, recorded.stream)
             else:
                 self.ledger.set_merged_rows(self.source, recorded.stream, None)
+
+    def _forget_differing(self, recorded: LedgerTable) -> None:
+        """
+        Delete the ledger rows of partitions that differ in a table that was restored: its dump may be older than the
+        ledger.
+        """
+        entries = DeliveredEntries(self.ledger, self.source, recorded.of_stream)
+        try:
+            differing = self._verified(recorded, entries, None, None)
+        except SinkError as error:
+            self.notices.append(f"{recorded.name} was restored or made anew. Run penstock verify: {error}")
+            return
+        if lost := [difference.partition for difference in differing if not difference.uncounted]:
+            what = f"the table {recorded.name} was restored or made anew, and has other rows than the ledger"
+            self.notices.append(lost_notice(what, f"{self.source}.{recorded.of_stream}", lost))
+            self.ledger.forget(self.source, lost)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
