@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,32 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
     target.close()
 
     assert refused.value.run_id == "r1"
+
+
+def test_a_run_that_begins_while_another_one_ends_is_a_run_of_its_own(tmp_path):
+    """
+    The end of a run removes its own parts and lock only: each run leaves its rows, or finds the lock held.
+    """
+    path = tmp_path / "clicks.jsonl"
+    runs = 4
+
+    def attempt(number: int) -> str:
+        try:
+            target = a_sink(f"jsonl:{path}").open(SOURCE, f"r{number}")
+        except LockHeldError:
+            return "held"
+        deliver(target, a_day(), [(CLICKS, [click(number)])])
+        target.finish("clicks")
+        written = ids(path.read_bytes())
+        target.close()
+        return "whole" if written == [f"c{number}"] else f"{written} of {number}"
+
+    with ThreadPoolExecutor(runs) as threads:
+        outcomes = set(threads.map(attempt, range(400)))
+
+    assert outcomes <= {"held", "whole"}
+    assert "whole" in outcomes
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", KINDS)

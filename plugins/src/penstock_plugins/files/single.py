@@ -7,13 +7,12 @@ committed, so that an aborted one leaves no trace. A ``changes`` stream is merge
 
 import gzip
 import os
-import shutil
 import stat
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from attrs import frozen
 from penstock import (
@@ -24,6 +23,7 @@ from penstock import (
     LedgerEntry,
     LockHeldError,
     Partition,
+    PenstockError,
     TargetError,
     UsageError,
 )
@@ -33,6 +33,8 @@ from penstock_plugins.files.disk import file_errors, make_directories, opened, s
 from penstock_plugins.files.locks import acquire
 from penstock_plugins.files.merge import copy, merge
 from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
+
+ACQUIRE_TRIES = 100  # of a lock whose directory another run removes meanwhile
 
 
 @frozen(kw_only=True)
@@ -86,10 +88,26 @@ class SingleFileTarget(BaseTarget):
         self._work = self.path.with_name(f".{self.path.name}.part")
         self._number = 0
         self._committed: dict[Partition, Path | None] = {}
+        self._lock_path = self._work / "lock"
+        self._lock = self._acquire(sink, run_id)
         with file_errors(self._work):
-            make_directories(self._work)
+            self._remove_drafts()  # of a killed run
+
+    def _acquire(self, sink: SingleFileSink, run_id: str) -> BinaryIO:
+        """
+        The lock. A run that ends removes its file and the directory, so that one which was opened before may be another
+        one by now, or be gone.
+        """
+        tries = 0
+        while True:
+            tries += 1
             try:
-                self._lock = acquire(self._work / "lock", str(sink.path), run_id)
+                with file_errors(self._work):
+                    make_directories(self._work)
+                lock = acquire(self._lock_path, str(sink.path), run_id)
+                if self._is_in_place(lock):
+                    return lock
+                lock.close()
             except LockHeldError as error:
                 if error.run_id != run_id:
                     raise
@@ -97,9 +115,19 @@ class SingleFileTarget(BaseTarget):
                     f"{sink.path} holds a stream of one source, and this run has several sources. Name one of them in "
                     f"place of the pipeline, or name a directory: --to {sink.codec.name}:DIR."
                 ) from None
-            for left in self._work.iterdir():  # files of a killed run
-                if left.name != "lock":
-                    left.unlink()
+            except PenstockError as error:
+                if not isinstance(error.__cause__, (FileNotFoundError, FileExistsError)) or tries == ACQUIRE_TRIES:
+                    raise
+
+    def _is_in_place(self, lock: BinaryIO) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(lock.fileno()), self._lock_path.stat())
+        return False
+
+    def _remove_drafts(self) -> None:
+        for left in self._work.iterdir():
+            if left != self._lock_path:
+                left.unlink()
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingleFileWriter":
         names = {layout.stream for layout in layouts} | ({self._layout.stream} if self._layout else set())
@@ -142,32 +170,44 @@ class SingleFileTarget(BaseTarget):
         """Put the file in place, if any partition was committed; without rows it holds the header only."""
         if not self._committed or self._layout is None:
             return
-        # Joined in the order of the partitions, so that the file does not depend on the order of the commits.
+        with file_errors(self.path):
+            self._put(self._joined(self._layout))
+        self._committed = {}
+
+    def _joined(self, layout: Layout) -> Path:
+        """
+        The draft of the file: the files of the partitions, in the order of these, so that it does not depend on the
+        order of the commits.
+        """
         files = [file for _, file in sorted(self._committed.items()) if file is not None]
-        joined = RecordDraft(f"{self._work}/joined", self.codec.encoder(self._layout), compress=self._compress)
+        joined = RecordDraft(f"{self._work}/joined", self.codec.encoder(layout), compress=self._compress)
         joined.begin()
         if self._to_merge:
-            merge(self.codec, self._layout, None, dict(enumerate(files)), joined.block)
+            merge(self.codec, layout, None, dict(enumerate(files)), joined.block)
         else:
             for file in files:
                 if self.codec.appends:
                     joined.append(file)
                 else:
-                    copy(self.codec, self._layout, file, joined.block)
+                    copy(self.codec, layout, file, joined.block)
                 file.unlink()
         joined.finish()
-        draft = Path(joined.path)
-        with file_errors(self.path):
-            with suppress(FileNotFoundError):
-                draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
-            draft.replace(self.path)
-            sync_directory(self.path.parent)
-        self._committed = {}
+        return Path(joined.path)
+
+    def _put(self, draft: Path) -> None:
+        with suppress(FileNotFoundError):
+            draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
+        draft.replace(self.path)
+        sync_directory(self.path.parent)
 
     def close(self) -> None:
+        # The lock's file goes last, and while it is held: what is in the directory after that is another run's.
+        with suppress(OSError):
+            self._remove_drafts()
+            self._lock_path.unlink()
         self._lock.close()
         with suppress(OSError):
-            shutil.rmtree(self._work)
+            self._work.rmdir()
 
 
 class SingleFileWriter:
