@@ -586,6 +586,25 @@ def test_a_merged_file_that_was_damaged_is_named(sink):
     assert path.read_text().count("\n") == 2
 
 
+def test_a_file_that_the_disk_does_not_give_back_is_named(sink, monkeypatch):
+    """
+    It is no defect of penstock. The file and the staged day stay for the next run.
+    """
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    path = sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl"
+
+    def opened(path: Path, **options: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("penstock_plugins.files.merge.opened", opened)
+        with pytest.raises(SinkError, match=r"staged/acme/.*: Input/output error\. What was delivered before"):
+            run(sink, a_lead_day(2), (LEADS, [lead(2)]))
+    sink.open(SOURCE, "r2").close()
+
+    assert path.read_text().count("\n") == 2
+
+
 def test_derived_rows_that_are_not_selected_stay(sink):
     """
     A run without the derived stream leaves its file, and the partition stays present.

@@ -11,7 +11,7 @@ from penstock import Layout, LedgerEntry, LedgerFile, Partition, SinkError, faul
 
 from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
-from penstock_plugins.files.disk import is_dangling
+from penstock_plugins.files.disk import file_errors, is_dangling
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merge import Latest, merge, merge_derived, with_rejected
 from penstock_plugins.files.source_files import SourceFiles
@@ -99,7 +99,8 @@ class AccountFiles:
                 for file in entry.files
                 if file.staged is not None and file.path in places
             }
-            base = next(filter(Path.is_file, map(self._files.directory.joinpath, places)), None)
+            with file_errors(self._files.path(place)):
+                base = next(filter(Path.is_file, map(self._files.directory.joinpath, places)), None)
             draft = drafts[layout.stream] = self._files.draft(layout, compress=self._files.compress)
             if layout is layouts[0]:
                 parents = merge(self._files.codec, layout, base, days, draft.block)

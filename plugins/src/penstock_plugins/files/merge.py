@@ -14,7 +14,7 @@ from typing import NamedTuple
 from penstock import Layout, SinkError
 
 from penstock_plugins.files.codec import Block, Codec, Records
-from penstock_plugins.files.disk import opened
+from penstock_plugins.files.disk import explained, opened
 
 Day = int
 """The staged days, in order; a day without records of a stream has no file."""
@@ -124,6 +124,8 @@ def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
                 number += len(content)
     except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, number, error) from error
+    except OSError as error:
+        raise explained(error, path) from error
 
 
 def _damaged(path: Path, number: int, error: Exception) -> SinkError:
