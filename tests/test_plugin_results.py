@@ -349,6 +349,98 @@ def test_a_sink_that_cannot_be_opened_is_named(tmp_path: Path, error: Exception,
         provider.run()
 
 
+@pytest.mark.parametrize("method", ["is_intact", "entries"])
+def test_a_defect_of_a_target_that_is_planned_from_names_the_sink(tmp_path: Path, method: str) -> None:
+    """
+    Before a run, and without one: neither penstock nor the connector is blamed.
+    """
+
+    class Defective(MemorySink):
+        broken = False
+
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            return self._defective(super().open(*arguments, **options))
+
+        def open_readonly(self, source: str) -> Any:
+            return self._defective(super().open_readonly(source))
+
+        def _defective(self, target: Any) -> Any:
+            if self.broken:
+                setattr(target if method == "is_intact" else target.ledger, method, fail)
+            return target
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise KeyError("x")
+
+    stream = evolve(SALES, kind="report", day="day", params={"day": "{since}"})
+    provider = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: [{"id": "1"}])
+    provider.sink = Defective(tmp_path / "ledger.sqlite")
+    assert provider.run().exit_code == 0
+    provider.sink.broken = True
+
+    for look in (provider.plan, provider.run):
+        with pytest.raises(
+            PluginError, match=rf"the sink \w+ failed with KeyError: 'x' {HERE}\. This is a defect of the"
+        ):
+            look()
+
+
+def test_a_target_that_cannot_be_opened_to_look_names_the_sink(tmp_path: Path) -> None:
+    """
+    A plan, which opens it to read only, blames neither penstock nor the connector.
+    """
+
+    class Unopened(MemorySink):
+        def open_readonly(self, source: str) -> Any:
+            raise KeyError("x")
+
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = Unopened(tmp_path / "ledger.sqlite")
+
+    with pytest.raises(PluginError, match=rf"the sink Unopened failed with KeyError: 'x' {HERE}\. This is a defect of"):
+        provider.plan()
+
+
+def test_a_writer_that_cannot_abort_does_not_hide_why_it_was_to(tmp_path: Path) -> None:
+    """
+    The error of the read stays; a note of the run names the sink.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: 404)
+    provider.sink = DefectiveSink(tmp_path / "ledger.sqlite", method="abort", error=KeyError("x"))
+
+    report = provider.run()
+
+    assert "404" in report.errors[0]["message"]
+    assert any(re.search(rf"the sink \w+ failed with KeyError: 'x' {HERE}\.", note) for note in provider.notes)
+
+
+@pytest.mark.parametrize("method", ["fail", "record_run"])
+def test_a_ledger_that_cannot_record_is_named(tmp_path: Path, method: str) -> None:
+    """
+    A ledger that records no failure ends the run; one that does not record the run itself leaves a notice.
+    """
+
+    class Defective(MemorySink):
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            target = super().open(*arguments, **options)
+            for name in ("fail", "fail_all") if method == "fail" else (method,):
+                setattr(target.ledger, name, fail)
+            return target
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise KeyError("x")
+
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: 404)
+    provider.sink = Defective(tmp_path / "ledger.sqlite")
+
+    try:
+        texts = provider.run().notices
+    except PluginError as error:
+        texts = [str(error)]
+
+    assert any(re.search(rf"the sink SqliteLedger failed with KeyError: 'x' {HERE}\.", text) for text in texts)
+
+
 def test_a_commit_that_returns_nothing_is_named(tmp_path: Path) -> None:
     """
     The error blames the method of the writer, not the connector.

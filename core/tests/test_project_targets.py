@@ -21,6 +21,7 @@ from penstock import (
     Ledger,
     LedgerEntry,
     Partition,
+    PluginError,
     Project,
     Target,
     TargetError,
@@ -741,7 +742,7 @@ def test_a_method_that_a_ledger_must_have_has_no_default(server: Server, tmp_pat
     target = OtherTarget(begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
-    with pytest.raises(AttributeError, match="fail"):
+    with pytest.raises(PluginError, match=r"the sink OtherLedger failed with AttributeError: .*fail"):
         project.run("shop", to=OtherSink(target), **DAYS)
 
 

@@ -215,6 +215,7 @@ def _is_directory_gone() -> bool:
 
 def complain(session: Session, error: Exception) -> int:
     """Print an error, and return its exit code."""
+    from penstock._plugins.plugin_errors import describe_error, place_in_plugin
     from penstock.errors import ConfigError, PenstockError, sentences
 
     if isinstance(error, PenstockError):
@@ -233,8 +234,7 @@ def complain(session: Session, error: Exception) -> int:
     elif isinstance(error, FileNotFoundError) and _is_directory_gone():
         text, code = "the working directory was removed or replaced. Change to one that exists, and run again", 2
     else:
-        text_of_error = " ".join(str(error).split())
-        text = f"this is a defect of penstock or of a plugin: {type(error).__name__}: {text_of_error}"
+        text = f"this is a defect of penstock or of a plugin: {describe_error(error)}{place_in_plugin(error)}"
         text += "" if session.debug else ". --debug shows where; please report it"
         code = 1
     if session.debug:

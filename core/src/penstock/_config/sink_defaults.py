@@ -4,6 +4,7 @@ The defaults of sinks, targets and ledgers: which a target has, also where its c
 
 from collections.abc import Iterable
 
+from penstock._plugins.plugin_errors import sink_errors
 from penstock.ledger_interface import Ledger
 from penstock.sinks import BaseSink, BaseTarget, Sink, Target
 
@@ -15,6 +16,14 @@ def add_sink_defaults(sink: object) -> None:
     """Give a sink the attributes of ``BaseSink`` that it lacks."""
     # The documentation of development versions had sinks without a base class: decision 72.
     _add_defaults(sink, BaseSink, _public(BaseSink))
+
+
+def open_readonly(sink: Sink, source: str) -> Target | None:
+    """See :meth:`penstock.sinks.Sink.open_readonly`. A defect of the sink is a PluginError that names it."""
+    with sink_errors(type(sink).__name__):
+        target = sink.open_readonly(source)
+    add_target_defaults(target)
+    return target
 
 
 def add_target_defaults(target: Target | None) -> None:

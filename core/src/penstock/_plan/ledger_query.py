@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from penstock._plan.accounts import account_of
 from penstock._plan.window import Window
+from penstock._plugins.plugin_errors import sink_errors
 from penstock.connector import Stream
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport
 from penstock.model import Pairs, Partition
@@ -72,10 +73,11 @@ class LedgerQuery:
         entries: dict[Partition, LedgerEntry] = {}
         if (ledger := self.ledger) is None:
             return entries
-        for since, until, accounts in spans:
-            entries |= ledger.entries(
-                self.source, stream.name, since=since, until=until, accounts=_named(stream, accounts)
-            )
+        with sink_errors(type(ledger).__name__):
+            for since, until, accounts in spans:
+                entries |= ledger.entries(
+                    self.source, stream.name, since=since, until=until, accounts=_named(stream, accounts)
+                )
         return entries
 
     def _reports(self, ledger: Ledger, stream: Stream) -> dict[str | None, list[PendingReport]]:

@@ -14,6 +14,7 @@ from penstock._plan.finality import parent_with_days, same_settings
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
 from penstock._plan.plan import Reason
 from penstock._plan.window import RequestedDays, Window
+from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock.connector import Stream
 from penstock.ledger_interface import FinalDay, LedgerEntry
 from penstock.model import Partition
@@ -47,10 +48,18 @@ class Reasons:
             return "missing"
         if self.full:
             return "forced"
-        if self.target is not None and not self.target.is_intact(entry):
+        if not self._is_intact(entry):
             return "missing"
         # A target that lists its final days has checked all but this last step, see Target.final_days.
         return self.why_read_again(account_stream, day, entry) or (None if entry.closed else "open")
+
+    def _is_intact(self, entry: LedgerEntry) -> bool:
+        if self.target is None:
+            return True
+        try:
+            return self.target.is_intact(entry)
+        except FAILURES as error:  # no context manager: it would cost each partition some ten calls
+            raise_sink_error(error, type(self.target).__name__)
 
     def why_read_again(self, account_stream: AccountStream, day: date, delivered: DeliveredDay) -> Reason | None:
         """

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 
 from attrs import define, field, frozen
 
-from penstock._config.sink_defaults import add_target_defaults
+from penstock._config.sink_defaults import open_readonly
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
@@ -227,9 +227,8 @@ def plan_job(job: Job, now: datetime) -> Plan:
     Raises UsageError for a window that the provider does not serve any more, TargetError for a target that cannot be
     read.
     """
-    target = job.sink.open_readonly(job.source.name)
+    target = open_readonly(job.sink, job.source.name)
     try:
-        add_target_defaults(target)
         return _plan(Planner(job, now, target))
     finally:
         if target is not None:

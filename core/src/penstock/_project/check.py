@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from penstock._config.config import Config
-from penstock._config.sink_defaults import add_target_defaults
+from penstock._config.sink_defaults import open_readonly
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call
 from penstock._fetch.client import SourceClient
@@ -99,8 +99,7 @@ def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
 def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
     _, sink, _ = setup.usable([], name, strict=True, notice=notice)
     assert sink is not None
-    target = sink.open().open_readonly("")
-    add_target_defaults(target)
+    target = open_readonly(sink.open(), "")
     if target is None:
         return f"{sink.shown}: nothing was written yet, and whether a run may write is not tried"
     try:

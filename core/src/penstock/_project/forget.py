@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 from attrs import evolve, frozen
 
-from penstock._config.sink_defaults import add_target_defaults
+from penstock._config.sink_defaults import add_target_defaults, open_readonly
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
 from penstock._project.setup import Setup
@@ -53,7 +53,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                 without_ledger.append(shown)
                 continue
             with query.leaving_out(selected):
-                if (former := sink.open_readonly(source)) is None:
+                if (former := open_readonly(sink, source)) is None:
                     continue
                 former.close()
                 own_id = run_id(query.clock.now())

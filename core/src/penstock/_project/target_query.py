@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import define, evolve, field, frozen
 
 from penstock._config.config import ConfiguredSink
-from penstock._config.sink_defaults import add_target_defaults
+from penstock._config.sink_defaults import open_readonly
 from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
@@ -143,9 +143,8 @@ def ledgers(selected: SelectedTarget) -> Iterator[list[SourceLedger]]:
 
         def ledgers_under(name: str, to_show: Sequence[str] | None) -> dict[str, Ledger]:
             """The sources to show in the ledger of the target, opened under this name. One without any is closed."""
-            if (target := sink.open_readonly(name)) is None:
+            if (target := open_readonly(sink, name)) is None:
                 return {}
-            add_target_defaults(target)
             with ExitStack() as closing:
                 closing.callback(target.close)
                 ledger = target.ledger

@@ -7,6 +7,7 @@ from datetime import date
 
 from attrs import define, evolve, field
 
+from penstock._config.sink_defaults import open_readonly
 from penstock._project.forget import deletions
 from penstock._project.setup import Setup
 from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, nothing_of
@@ -59,7 +60,7 @@ def _sources(setup: Setup, selected: SelectedTarget) -> Sequence[str]:
     """The sources to look at: those in the ledger, and those that ran, of which all may be forgotten."""
     if selected.sources is not None:
         return selected.sources
-    target = selected.sink.open().open_readonly("")
+    target = open_readonly(selected.sink.open(), "")
     if target is None or target.ledger is None:
         return ()
     try:
@@ -72,7 +73,7 @@ def _sources(setup: Setup, selected: SelectedTarget) -> Sequence[str]:
 
 def _open(query: TargetQuery, selected: SelectedTarget, source: str, *, repair: bool) -> Target | None:
     sink = selected.sink.open()
-    target = sink.open_readonly(source)
+    target = open_readonly(sink, source)
     if target is None or not repair:
         return target
     target.close()

@@ -14,13 +14,13 @@ from penstock._decode import DecodedPage, Requested, SliceKeys, split_by_day, su
 from penstock._decode.conversion import coerce, days_of
 from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
-from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
+from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_errors
 from penstock._read.context import SliceContext
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
 from penstock._read.read_counts import ReadCounts
 from penstock._read.result import LoadedPartition
-from penstock.errors import BrokenBodyError, BrokenPageError
+from penstock.errors import BrokenBodyError, BrokenPageError, PenstockError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.protocols import check_returned
 from penstock.records import Column
@@ -81,10 +81,14 @@ class Loader:
         return writer
 
     def abort(self) -> None:
-        """Drop everything that was loaded."""
+        """Drop everything that was loaded. A failure is noted only: the error that ended the read is reported."""
         for partition in self.counts.partitions.values():
-            if partition.writer is not None:
-                partition.writer.abort()
+            try:
+                if partition.writer is not None:
+                    with sink_errors(type(self.context.target).__name__):
+                        partition.writer.abort()
+            except PenstockError as error:
+                self.context.note(str(error))
         self.context.dependencies.drop_rows(self.context.planned)
 
     def hold(self) -> None:

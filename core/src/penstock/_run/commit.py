@@ -289,7 +289,11 @@ class Committer:
     def _keep_former(self, read: PartitionRead, reason: ReasonToKeep) -> None:
         """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are newer."""
         assert read.loaded.writer is not None
-        read.loaded.writer.abort()
+        try:
+            with sink_errors(type(self.target).__name__):
+                read.loaded.writer.abort()
+        except PenstockError as error:
+            reason = error
         if isinstance(reason, PenstockError):
             self.failures.add(read.result.planned, (read.partition,), reason)
             return

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from penstock._config.sink_defaults import has_own
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.plugin_errors import FAILURES, defect
+from penstock._plugins.plugin_errors import FAILURES, defect, sink_errors
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError, PluginError
@@ -69,14 +69,18 @@ class Failures:
             return
         if has_own(self.ledger, "fail_all"):  # the default records some, and these would be recorded twice
             try:
-                self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
+                with sink_errors(type(self.ledger).__name__):
+                    self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
             except PenstockError:
                 pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
             else:
                 return
         for partition, text in failures:
             try:
-                self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)
+                with sink_errors(type(self.ledger).__name__):
+                    self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)
+            except PluginError:
+                raise
             except PenstockError as error:  # the target is lost: only the report has the failure
                 note = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
                 self.log.note_once(str(error), note)

@@ -293,7 +293,8 @@ class JobRun:
             report={**report_dict["sources"].get(name, {}), **errors, **parked},
         )
         try:
-            self.target.ledger.record_run(record)
+            with sink_errors(type(self.target.ledger).__name__):
+                self.target.ledger.record_run(record)
         except PenstockError as error:
             self.context.run_report.notice(f"{name}: this run is not in the ledger: {error}")
 
