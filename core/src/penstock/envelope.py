@@ -189,22 +189,18 @@ class Envelope:
         found_items = {
             path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)
         }
-        if found_items:
-            return self._of_one_path(found_items)
-        if self.optional:
+        if not found_items and self.optional:
             barriers = [text for path in self.items if (text := _obstacle(members, path))]
             return (), f"{barriers[0]}, not {self._shape()}" if barriers else None
-        return (), self._lacking(body)
-
-    def _of_one_path(self, stated: Mapping[str, msgspec.Raw]) -> tuple[tuple[Items, ...], str | None]:
-        """The items at the first of these paths; a problem where there are elements at another one, too."""
-        path, *others = stated
-        if others and (filled := [other for other in others if _has_elements(stated[other])]):
+        if not found_items:
+            return (), self._lacking(body)
+        path, *others = found_items
+        if others and (filled := [other for other in others if _has_elements(found_items[other])]):
             return (), (
                 f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the records is not "
                 "known. The connector must name one of them"
             )
-        return self._items_of(stated[path], f"$.{path}")
+        return self._items_of(found_items[path], f"$.{path}")
 
     def _lacking(self, body: bytes) -> str:
         """The problem of a body without items: the members that it has, and the error that it states."""

@@ -42,7 +42,7 @@ def _quoted(text: str) -> str:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    checked: tuple[Any, ...] = (pairs,) if isinstance(pairs, Mapping) else tuple(pairs)
+    checked: tuple[Any, ...] = (pairs,) if hasattr(pairs, "items") else tuple(pairs)
     for pair in checked:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"found {type(pair).__name__}, expected a pair of name and value; a mapping has .items()")

@@ -48,10 +48,6 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     sent_at: datetime | None = None
 
-    @property
-    def size(self) -> int:
-        return len(self.response.body) if self.response is not None else 0
-
 
 def with_response(outcome: Outcome | None) -> Outcome:
     """The outcome of a call with a response, of any verdict. Raises the error of a call without one."""

@@ -145,7 +145,7 @@ class ReadAhead:
         client_queue.busy += 1
 
     def arrived(self, task: Task, slot: Slot, outcome: Outcome) -> None:
-        client_queue, size = task.client_queue, outcome.size
+        client_queue, size = task.client_queue, len(outcome.response.body) if outcome.response is not None else 0
         self.under_way -= 1
         client_queue.busy -= 1
         self._largest = max(self._largest, size)

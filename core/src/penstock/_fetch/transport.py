@@ -181,7 +181,7 @@ class Transport:
     def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: NetworkAttempt) -> Response:
         """The whole response. Raises NotWholeError and TooLargeError."""
         received_at = self.clock.now()
-        headers = tuple([(name.lower(), value) for name, value in reply.headers.items()])
+        headers = tuple([(name.lower(), value) for name, value in reply.headers.iteritems()])
         joined: dict[str, str] = {}  # the values of headers that came twice, as HTTP reads them
         for name, value in headers:
             joined[name] = f"{joined[name]}, {value}" if name in joined else value

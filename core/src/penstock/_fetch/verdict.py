@@ -81,9 +81,8 @@ def judge_response(
     except BoundExceededError as error:
         return Refuse(error), Answer()
     verdict = _judged(judges, response, answer) or _by_status_of_call(provider, call, response, reason)
-    verdict = _with_credentials_in_mind(verdict, call, response)
     if not isinstance(verdict, Accept):
-        return verdict, answer or Answer()
+        return _with_credentials_in_mind(verdict, call, response), answer or Answer()
     if verdict.answer is not None:
         return verdict, verdict.answer
     if problem is not None and call.lenient:

@@ -177,8 +177,8 @@ class Dependencies:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
         self._refused.add(partition)
 
-    def end(self, planned: PlannedSlice, *, succeeded: bool) -> None:
-        """A slice has ended; ``succeeded``: it did not fail."""
+    def end(self, planned: PlannedSlice, *, succeeded: bool) -> bool:
+        """A slice has ended; ``succeeded``: it did not fail. Returns whether all of its stream's account have."""
         key = planned.key
         self._under_way[key] -= 1
         good: Sequence[Partition] = planned.partitions if succeeded else ()
@@ -188,24 +188,23 @@ class Dependencies:
             self._days_read.setdefault(key, set()).update(filter(None, (partition.day for partition in good)))
         if len(good) < len(planned.partitions):
             self._unsuccessful.add(key)
+        return not self._under_way[key]
 
     def drop_accounts(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
         if planned.stream.name not in self._needed:
             self._rows.pop(planned.key, None)
 
-    def has_ended(self, key: Key) -> bool:
-        """Whether all slices of a stream's account have ended."""
-        return self._under_way.get(key) == 0
-
     def succeeded(self, key: Key, days: Sequence[date] = ()) -> bool:
         """
         Whether all slices of the account ended and none failed. With ``days``, only those days must have been read,
         where the stream has days.
         """
+        if self._under_way.get(key) != 0:
+            return False
         if days and self.source.stream(key[0]).kind != "snapshot":
-            return self.has_ended(key) and set(days) <= self._days_read.get(key, set())
-        return self.has_ended(key) and key not in self._unsuccessful
+            return set(days) <= self._days_read.get(key, set())
+        return key not in self._unsuccessful
 
 
 def _plain(value: Any) -> Any:

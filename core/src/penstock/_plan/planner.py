@@ -4,8 +4,9 @@ What a run reads of a stream: the requested partitions minus those that are fina
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from penstock._config.sink_defaults import open_readonly
 from penstock._config.source import ConfiguredSource
@@ -25,8 +26,7 @@ from penstock.model import Partition, Slice
 from penstock.sinks import Target
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class StreamPlan:
+class StreamPlan(NamedTuple):
     """
     ``slices``: to read, account by account, days ascending. ``final``: the number of partitions that need no read.
     ``done``: the rows of partitions that another worker of this run has delivered already.
@@ -34,7 +34,7 @@ class StreamPlan:
 
     slices: list[PlannedSlice]
     final: int = 0
-    done: list[LedgerEntry] = field(factory=list)
+    done: Sequence[LedgerEntry] = ()
 
 
 @define(eq=False, repr=False)

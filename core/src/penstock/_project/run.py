@@ -2,7 +2,7 @@
 ``run``: fetch what is not final and deliver it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from attrs import evolve, frozen
@@ -19,7 +19,7 @@ from penstock._run.context import RunContext, new_run
 from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError, one_error
-from penstock.events import Event, OnEvent
+from penstock.events import OnEvent
 from penstock.names import counted
 from penstock.sinks import Part, Sink
 
@@ -77,7 +77,8 @@ def run(
             clock=clock,
             deadline_s=deadline_s,
             unusable=unusable,
-            on_event=partial(_follow, on_event, remember),
+            on_start=remember,
+            on_event=on_event,
             recording=recording,
         )
         result = _carry_out(setup_of_run, name, selection, context, actual_division)
@@ -144,13 +145,6 @@ def _with_credentials(jobs: Sequence[Job], unusable: dict[str, PenstockError]) -
     if not usable_jobs:
         raise one_error(unusable.values())
     return usable_jobs
-
-
-def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> None:
-    """Pass an event on; remember the target when it has been opened."""
-    if event["event"] == "run_started":
-        remember()
-    on_event(event)
 
 
 def _carry_out(

@@ -103,10 +103,8 @@ class ListingCounts:
             )
         self._requested.add(identity)
 
-    def add_digest(self, digest: int | None) -> bool:
-        """Record the fingerprint of a page's items (None: not computed). Returns whether an earlier page had it."""
-        if digest is None:
-            return False
+    def add_digest(self, digest: int) -> bool:
+        """Record the fingerprint of a page's items. Returns whether an earlier page had it."""
         came_before = digest in self._seen
         self._seen.add(digest)
         return came_before

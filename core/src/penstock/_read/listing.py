@@ -106,10 +106,12 @@ class Listing:
 
     def add_digest(self, outcome: Outcome) -> bool:
         """
-        Record the fingerprint of a page. Returns whether an earlier page had the same records. Raises BrokenBodyError
-        for a file whose contents another file of the report has.
+        Record the fingerprint of a page, if it was computed. Returns whether an earlier page had the same records.
+        Raises BrokenBodyError for a file whose contents another file of the report has.
         """
-        if self.files is not None and self._first is None and outcome.digest is not None:
+        if outcome.digest is None:
+            return False
+        if self.files is not None and self._first is None:
             if outcome.digest in self.files:
                 raise BrokenBodyError(
                     "two files of the report have the same contents, and whether their records count "

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from attrs import frozen
-
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
 from penstock._read.on_demand import ReportsOnDemand
@@ -23,8 +21,7 @@ class LoadedPartition(NamedTuple):
     writer: Writer | None
 
 
-@frozen(eq=False, repr=False, kw_only=True)
-class ReadResult:
+class ReadResult(NamedTuple):
     """The writer of each partition, ready to be committed, and what was counted."""
 
     planned: PlannedSlice

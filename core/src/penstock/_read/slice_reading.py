@@ -64,7 +64,10 @@ class SliceReading:
         """
         try:
             self.loader.begin()
-            yield from self._read_or_halve(self.context.planned.slice)
+            if self.context.components.may_cap:
+                yield from self._read_or_halve(self.context.planned.slice)
+            else:
+                yield from self._read_slice(self.context.planned.slice)
             self.counts.check(self.context.stream_reads, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
                 self.context.note(
@@ -89,7 +92,7 @@ class SliceReading:
         Read a slice, or its halves if a listing of it reaches a ceiling. The rows of a slice that may be halved are
         held until it is complete, so that no other slice must be read again because of it.
         """
-        halved = self._halves(slice_) if self.context.components.may_cap else ()
+        halved = self._halves(slice_)
         if not halved:
             yield from self._read_slice(slice_)
             return
@@ -164,7 +167,8 @@ class SliceReading:
     def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[bool]:
         """Read the pages of a listing. False where its slice ``may_halve`` and it reached a ceiling."""
         while not listing.has_ended:
-            outcome = yield from self._fetch(listing, calls)  # 3. Fetch a page, or its refusal.
+            # 3. Fetch a page, or its refusal.
+            outcome = listing.take_polled() if listing.polled is not None else self._received((yield calls))
             if isinstance(outcome.verdict, Refuse):
                 calls = listing.calls_after_refusal(outcome)
                 continue
@@ -250,15 +254,12 @@ class SliceReading:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _fetch(self, listing: Listing, calls: tuple[Call, ...]) -> Steps[Outcome]:
+    def _received(self, fetched: Outcome | None) -> Outcome:
         """
-        The next page of a listing, or its refusal; ``calls``: what is requested first. The client signs, sends, judges
-        and retries. Raises the error of a call without a response, and ReportExpiredError where a refusal means that
-        the report of the page has expired.
+        A page that the client signed, sent, judged and retried, or its refusal. Raises the error of a call without a
+        response, and ReportExpiredError where a refusal means that the report of the page has expired.
         """
-        if listing.polled is not None:
-            return listing.take_polled()
-        outcome = with_response((yield calls))
+        outcome = with_response(fetched)
         self._record_clock_lag(outcome)
         if self.on_demand is not None:
             self.on_demand.check_expired(outcome)

@@ -4,8 +4,9 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
@@ -67,8 +68,7 @@ class CommitOrder:
         return ready
 
 
-@frozen(eq=False, repr=False)
-class PartitionRead:
+class PartitionRead(NamedTuple):
     """One partition of a read, to be committed."""
 
     result: ReadResult
@@ -139,7 +139,7 @@ class Committer:
         committed or have failed; small partitions wait for others to be committed with them.
         """
         if missing := self._missing_measures.add(result):
-            result = evolve(result, missing=missing)
+            result = result._replace(missing=missing)
         self._commit_each(self._order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:

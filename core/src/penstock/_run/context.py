@@ -4,7 +4,7 @@ What the jobs of one run share, and how a run begins.
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ class RunContext:
     started_at: datetime  # of the whole run
     run_report: RunReport
     emit: OnEvent
+    on_start: Callable[[], None] = lambda: None  # called when the targets are open
     unusable: dict[str, PenstockError] = field(factory=dict)
     deadline: Deadline = NO_DEADLINE
     recording: ExchangeRecording | None = None
@@ -44,18 +45,17 @@ class RunContext:
     budget: RetryBudget = field(factory=RetryBudget, init=False)
     scheduler: Scheduler = field(init=False)
     clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source
+    recorded_until: datetime | None = field(init=False)  # when the last response came, of a recording that is replayed
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.scheduler = Scheduler(self.clock, self.deadline)
+        self.recorded_until = self.recording.until if self.recording is not None else None
 
-    @property
-    def recorded_until(self) -> datetime | None:
-        """The time of the last response of a recording that is replayed."""
-        return self.recording.until if self.recording is not None else None
-
-    def fail_unusable(self) -> None:
-        """Report the sources that are not read."""
+    def start(self, sources: Sequence[str]) -> None:
+        """Report that the run reads these sources, whose targets are open, and those that it does not read."""
+        self.on_start()
+        self.emit({"event": "run_started", "run_id": self.run_report.run_id, "sources": list(sources)})
         for source, error in self.unusable.items():
             RunLog(source, self.run_report, self.emit).fail(None, None, error)
 
@@ -90,6 +90,7 @@ def new_run(
     clock: Clock,
     unusable: Mapping[str, PenstockError] | None = None,
     deadline_s: float | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_event: OnEvent = ignore,
     recording: ExchangeRecording | None = None,
 ) -> RunContext:
@@ -105,6 +106,7 @@ def new_run(
         started_at=now,
         run_report=run_report,
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
+        on_start=on_start,
         unusable=dict(unusable or {}),
         deadline=Deadline.after(clock, deadline_s),
         recording=recording,

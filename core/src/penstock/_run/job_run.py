@@ -211,8 +211,8 @@ class JobRun:
         if error is not None:  # 1. Log the failure, and commit the days that waited for this one.
             self._refusals.add(planned, error)
             self.committer.fail(planned, error)
-        self._dependencies.end(planned, succeeded=error is None)  # 2. The next steps depend on what has ended.
-        if self._dependencies.has_ended(planned.key):  # 3. Release the tasks of children.
+        # 2. The next steps depend on what has ended.
+        if self._dependencies.end(planned, succeeded=error is None):  # 3. Release the tasks of children.
             self.context.scheduler.release(self._end_of_reads(planned.key))
         if planned.stream.name in self._dependencies.dependents:
             self._add_dependents(planned)  # 4. Add the streams whose accounts this one lists, then drop its rows.

@@ -43,10 +43,7 @@ def run_jobs(context: RunContext) -> RunReport:
     with open_jobs(context.jobs, context) as jobs:
         if recording is not None:
             recording.begin(context.started_at, jobs.sources)
-        context.emit(
-            {"event": "run_started", "run_id": run_report.run_id, "sources": [source.name for source in jobs.sources]}
-        )
-        context.fail_unusable()
+        context.start([source.name for source in jobs.sources])
         jobs.start()
         ended_by = context.scheduler.run(idle=jobs.flush)
         if ended_by is not None:

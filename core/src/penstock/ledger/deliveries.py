@@ -64,9 +64,9 @@ class LedgerWrite(NamedTuple):
         key = (entry.source, entry.partition.stream, entry.partition.text)
         return cls(entry, state or entry.state, files, entry.version, column_values(entry), key)
 
-    def then(self, state: State, files: tuple[LedgerFile, ...]) -> "LedgerWrite":
-        """The next write of the same commit."""
-        return LedgerWrite(self.entry, state, files, self.version + 1, self.values, self.key)
+    def delivered(self) -> "LedgerWrite":
+        """The next write of the same commit, after its files were put into their places."""
+        return LedgerWrite(self.entry, "delivered", self.files, self.version + 1, self.values, self.key)
 
 
 class Deliveries(PartitionQueries):
@@ -90,7 +90,8 @@ class Deliveries(PartitionQueries):
 
     def _record(self, write: LedgerWrite) -> None:
         entry = write.entry
-        values = {**write.values, "state": write.state, "files": files_text(write.files)}
+        files = files_text(write.files, in_place=write.state == "delivered")
+        values = {**write.values, "state": write.state, "files": files}
         if write.state == "intended":
             rejected = list(map(rejected_texts, entry.rejected_records))
             changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}

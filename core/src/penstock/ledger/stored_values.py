@@ -59,11 +59,10 @@ def sums_from(text: str) -> dict[str, Decimal]:
     return {column: Decimal(value) for column, value in msgspec.json.decode(text).items()}
 
 
-def files_text(files: Iterable[LedgerFile]) -> str:
-    """Files as the JSON text a ledger holds: without the members that are null."""
-    return encoded(
-        [{name: value for name in _FILE_MEMBERS if (value := getattr(file, name)) is not None} for file in files]
-    )
+def files_text(files: Iterable[LedgerFile], *, in_place: bool = False) -> str:
+    """Files as the JSON text a ledger holds: without the members that are null. ``in_place``: none is staged."""
+    names = _MEMBERS_IN_PLACE if in_place else _FILE_MEMBERS
+    return encoded([{name: value for name in names if (value := getattr(file, name)) is not None} for file in files])
 
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
@@ -71,7 +70,8 @@ def files_from(text: str) -> tuple[LedgerFile, ...]:
     return _FILES.decode(text) if text != "[]" else ()
 
 
-_FILE_MEMBERS = ("path", "size", "checksum", "staged")
+_MEMBERS_IN_PLACE = ("path", "size", "checksum")
+_FILE_MEMBERS = (*_MEMBERS_IN_PLACE, "staged")
 _FILES = msgspec.json.Decoder(tuple[LedgerFile, ...])
 
 

@@ -15,8 +15,9 @@ opening of the target completes an intent, or takes it back (:meth:`FileCommitte
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from attrs import define, frozen
+from attrs import define
 from penstock import (
     Batch,
     Layout,
@@ -60,8 +61,7 @@ class FileWriter:
             draft.discard()
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Staged:
+class Staged(NamedTuple):
     """
     A partition whose files are durable at their temporary places. ``to_merge``: it is a day of changes. ``rejected``:
     the place of a file with the entry's rejected records, where they are not in the entry.
@@ -172,13 +172,11 @@ class FileCommitter:
         group = [commit for commit in _without_error(commits) if commit.write.state == "intended"]
         for commit in group:
             fault_point("files.intended")
-            files = commit.write.files
             try:
-                self._files.put(files)
+                self._files.put(commit.write.files)
             except Exception as error:
                 commit.error = error
-            placed = tuple([LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files])
-            commit.write = commit.write.then("delivered", placed)
+            commit.write = commit.write.delivered()
         for directory, failure in self._files.sync().items():
             for commit in _without_error(group):
                 if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.write.files):

@@ -96,7 +96,8 @@ class Coordination:
                     "coordinator of the run, or has another size. Look whether both see one file system. Nothing "
                     "was replaced."
                 )
-            return evolve(staged, entry=evolve(staged.entry, rejected_records=self._take_rejected(staged)))
+            entry = evolve(staged.entry, rejected_records=self._take_rejected(staged))
+            return staged._replace(entry=entry)
         except PenstockError as error:
             self._files.discard(staged.files)
             return error
@@ -254,7 +255,7 @@ class StagingTarget(BaseTarget):
         """What was staged, without what the coordinator's ledger has, and with rejected records in a file."""
         entry = evolve(staged.entry, replaces=None, rejected_records=())
         if not staged.entry.rejected_records:
-            return evolve(staged, entry=entry)
+            return staged._replace(entry=entry)
         records = [
             evolve(record, path=mask(record.path), reason=mask(record.reason), raw=mask(record.raw))
             for record in staged.entry.rejected_records
@@ -262,7 +263,7 @@ class StagingTarget(BaseTarget):
         draft = Draft(self._files.draft_path())
         draft.write(msgspec.json.encode(records))
         draft.finish()
-        return evolve(staged, entry=entry, rejected=self._files.place_of(draft))
+        return staged._replace(entry=entry, rejected=self._files.place_of(draft))
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         return self._files.is_intact(entry, self._merged_files.get)

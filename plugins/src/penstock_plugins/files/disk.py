@@ -149,7 +149,8 @@ def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, No
     if os.path.isdir(directory):
         return False
     parent = directory.rpartition("/")[0] or ("/" if directory.startswith("/") else ".")
-    make_directories(parent, mode, unsynced)
+    if not os.path.isdir(parent):
+        make_directories(parent, mode, unsynced)
     try:
         os.mkdir(directory, mode)
     except FileExistsError:

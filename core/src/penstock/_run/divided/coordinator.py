@@ -86,8 +86,7 @@ def run_divided(
         with closing(SharedTargets(shared)) as targets:
             sources = {source.name: source for source in opened.sources}
             coordinator = RunCoordinator(context=context, division=division, sources=sources, targets=targets)
-            context.emit({"event": "run_started", "run_id": run_report.run_id, "sources": list(sources)})
-            context.fail_unusable()
+            context.start(list(sources))
             assignments = [
                 Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
                 for number, names in coordinator.sources_by_shard.items()
