@@ -331,6 +331,24 @@ def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
     ]
 
 
+def test_a_column_with_a_collation_is_refused(place: Path) -> None:
+    """
+    By it the rows of the account ab would be those of AB, and be deleted with them; the message has the statement that
+    helps. A column of the user's may have one.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.database.run("alter table acme.clicks add column note varchar")
+    target.database.run("alter table acme.clicks alter note type varchar collate nocase")
+    target.prepare([CLICKS])
+    target.database.run("alter table acme.clicks alter advertiser_id type varchar collate nocase")
+    with pytest.raises(TargetError, match=r"the column advertiser_id of acme\.clicks has a collation") as refused:
+        target.prepare([CLICKS])
+    target.database.run(str(refused.value).partition("Run: ")[2].partition(";")[0])
+    target.prepare([CLICKS])
+    target.close()
+
+
 def test_verify_compares_rows_and_sums(place: Path) -> None:
     """
     A row that somebody deleted or added, a changed amount and a table that was dropped are found.

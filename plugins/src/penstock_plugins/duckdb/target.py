@@ -2,6 +2,7 @@
 A DuckDB file opened for one source: its tables, the commits of partitions, comparison and erasure.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import TypeVar
@@ -188,6 +189,7 @@ class DuckTarget(BaseTarget):
                 f"{fact}, so that new rows would stand beside those that they replace. Rename the table, remove its "
                 "comment, and run again: then it is made and filled anew. Nothing was changed."
             )
+        self._check_collations(layout)
         added = [column.name for column in layout.columns if column.name not in types]
         if added:
             self.notices.append(
@@ -205,6 +207,24 @@ class DuckTarget(BaseTarget):
                     f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {types[column.name]}, "
                     f"and the stream declares {type_}. Run: alter table {quoted(self.source)}.{quoted(layout.stream)} "
                     f"alter {quoted(column.name)} type {type_}; or name another target."
+                )
+
+    def _check_collations(self, layout: Layout) -> None:
+        """
+        Raises TargetError for a text column with a collation, by which two accounts or keys may be equal that differ.
+        """
+        ((sql,),) = self.database.run(
+            "select sql from duckdb_tables() where database_name = current_database() "
+            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
+            [self.source, layout.stream],
+        ).rows
+        for column in layout.columns:
+            if re.search(rf'[(,] ?"?{re.escape(column.name)}"? VARCHAR COLLATE ', sql):
+                raise TargetError(
+                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} has a collation, by which "
+                    "rows of another account or key may count as the same. Run: alter table "
+                    f"{quoted(self.source)}.{quoted(layout.stream)} alter {quoted(column.name)} type VARCHAR; or name "
+                    "another target. Nothing was changed."
                 )
 
     def _describe(self, table: str, column: Column) -> None:
