@@ -299,6 +299,20 @@ def test_a_trigger_that_alters_nothing_is_no_obstacle(dsn: str, rows: int):
     delivered(dsn, [lead(1)], LEADS)
 
 
+@pytest.mark.parametrize("rows", [2, 501], ids=["small", "copied"])
+def test_a_default_of_a_user_s_replaces_no_null(dsn: str, rows: int):
+    """
+    Rows without unknown members have none in the table, however many there are; so a second reading restates nothing.
+    """
+    delivered(dsn, [click(1)])
+    query(dsn, "alter table acme.clicks alter _extra set default '{}', alter price set default 7")
+    clicks = [a_click_of(2, number, price=None) for number in range(rows)]
+    delivered(dsn, clicks, partition=a_day(2), run_id="r2")
+
+    assert query(dsn, "select count(*) from acme.clicks where _extra is null and price is null") == [(rows,)]
+    assert delivered(dsn, clicks, partition=a_day(2), run_id="r3").changes == {"came": 0, "went": 0, "changed": 0}
+
+
 @pytest.mark.parametrize(
     "done",
     [

@@ -5,7 +5,7 @@ What the server's catalog states of tables, existing or not, and of the rights o
 from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
-from penstock import TargetError
+from penstock import EXTRA, TargetError
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import identifier, quoted, short, table_sql
@@ -19,11 +19,14 @@ TYPE = (
     "|| case when attgenerated <> '' or attidentity = 'a' then ' generated always' else '' end"
 )
 
-# The triggers and rules of users that apply to writes to a table, or to a partition of it at any depth. Whether an
-# enabled one fires depends on the session's replication role, too.
+# The triggers and rules of users that apply to writes to a table, or to a partition of it at any depth, and a default
+# of the one column that COPY leaves out where no row has a value. Whether an enabled trigger fires depends on the
+# session's replication role, too.
 ALTERING = (
     "array(with recursive parts (part) as (select t.oid union select inhrelid from pg_inherits "
     "join parts on inhparent = part) "
+    f"select d.oid from pg_attrdef d join pg_attribute on attrelid = adrelid and attnum = adnum "
+    f"where adrelid = t.oid and attname = '{EXTRA}' union all "
     "select g.oid from pg_trigger g join parts on tgrelid = part where not tgisinternal and tgenabled <> 'D' union all "
     "select r.oid from pg_rewrite r where ev_class = t.oid and ev_type <> '1' and ev_enabled <> 'D' order by 1)"
 )
