@@ -41,6 +41,12 @@ def numeric(text: str) -> str:
     return "".join(f"&#{ord(sign)};" if sign in "+\"'=&<>" else sign for sign in text)
 
 
+def every_unit(text: str, escape: str) -> str:
+    """Every unit of UTF-16, escaped."""
+    units = text.encode("utf-16-be").hex()
+    return "".join(escape.format(int(units[at : at + 4], 16)) for at in range(0, len(units), 4))
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -64,6 +70,14 @@ def numeric(text: str) -> str:
         pytest.param(SECRET.replace("'", "''"), id="SQL"),
         pytest.param(SECRET.encode().decode("latin-1"), id="read as Latin-1"),
         pytest.param(SECRET.encode("ascii", "replace").decode(), id="written as ASCII"),
+        pytest.param("".join(f"%{byte:02X}" for byte in SECRET.encode()), id="percent, every character"),
+        pytest.param("".join(f"%25{byte:02x}" for byte in SECRET.encode()), id="percent twice, every character"),
+        pytest.param(SECRET.replace("S3", "S%33").replace("c", "%63"), id="percent, some letters"),
+        pytest.param("".join(f"\\x{byte:02x}" for byte in SECRET.encode()), id="repr of bytes, every character"),
+        pytest.param(every_unit(SECRET, "\\u{:04x}"), id="JSON, every character"),
+        pytest.param(json.dumps(every_unit(SECRET, "\\u{:04X}")), id="JSON in JSON, every character"),
+        pytest.param("".join(f"&#{ord(sign)};" for sign in SECRET), id="HTML by numbers, every character"),
+        pytest.param("".join(f"&amp;#x{ord(sign):X};" for sign in SECRET), id="HTML twice, every character"),
         pytest.param(SECRET.encode().hex(), id="hexadecimal"),
         pytest.param(SECRET.encode().hex().upper(), id="hexadecimal in upper case"),
         *(
@@ -91,7 +105,7 @@ def test_other_texts_stay_as_they_are() -> None:
     Nothing is masked that only resembles a secret.
     """
     Secret(SECRET)
-    text = f"{SECRET[:-1]} {SECRET[1:-2]} {SECRET.swapcase()} S3 c r e t"
+    text = f"{SECRET[:-1]} {SECRET[1:-2]} {SECRET.swapcase()} S3 c r e t %53%33 \\u0053&#51;"
 
     assert mask(text) == text
 

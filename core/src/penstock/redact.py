@@ -65,8 +65,15 @@ class Secret:
 
 def mask(text: str) -> str:
     """
-    ``text`` with every known secret value, in any encoding, replaced by ``***``.
+    ``text`` with every known secret value, in any form of :func:`secret_pattern`, replaced by ``***``. Where a secret
+    has escaped letters or digits, all escaped letters and digits of the text are shown plain.
     """
+    masked = _mask_forms(text)
+    plain = _ESCAPED.sub(_plain_character, masked)
+    return plain_masked if plain != masked and (plain_masked := _mask_forms(plain)) != plain else masked
+
+
+def _mask_forms(text: str) -> str:
     pattern = _known.pattern_for(text)
     text = pattern.sub(MASK, text) if pattern is not None else text
     passing = tuple(_known.passing)
@@ -115,9 +122,10 @@ def secret_pattern(value: str) -> str:
     """
     A pattern (as text) that matches a secret in every form in which it may occur; empty for a secret too short to mask.
 
-    It matches any mix of escaped and plain characters: percent-encoding, and the escapes of JSON, HTML and programming
-    languages, each of them nested. A run of whitespace matches any other, since a message is shown on one line. Further
-    forms are hexadecimal, and base64 at each alignment. Hexadecimal digits match in upper and lower case.
+    It matches any mix of escaped and plain characters other than letters and digits: percent-encoding, and the escapes
+    of JSON, HTML and programming languages, each of them nested. A run of whitespace matches any other, since a message
+    is shown on one line. Further forms are hexadecimal, and base64 at each alignment. Hexadecimal digits match in upper
+    and lower case.
     """
     core = value.strip()
     if len(core) < SHORTEST_MASKED:
@@ -184,8 +192,7 @@ def _any_form(char: str) -> str:
     """A pattern for one character: plain, or escaped in any way."""
     raw = char.encode(errors="surrogatepass")
     forms = [re.escape(char), _percent(raw), _html_entity(char)]
-    if char != "\\":
-        forms += _backslash_escapes(char, raw)
+    forms += _backslash_escapes(char, raw) if char != "\\" else [rf"{_BACKSLASH}(?:x|u00|u000000)5c"]
     if char.isspace():
         forms += [r"\s", r"\+", rf"{_BACKSLASH}[nrtfv]"]
     if not char.isascii():  # decoded or encoded with another charset
@@ -215,6 +222,20 @@ def _backslash_escapes(char: str, raw: bytes) -> list[str]:
         "".join(f"{_BACKSLASH}u{units[at : at + 4]}" for at in range(0, len(units), 4)),
         "".join(f"{_BACKSLASH}x{byte:02x}" for byte in raw),
     ]
+
+
+_CODE = "(3[0-9]|[46][1-9a-f]|[57][0-9a])"  # of a letter or digit of ASCII, in hexadecimal
+_DECIMAL = "(4[89]|5[0-7]|6[5-9]|[78][0-9]|9[07-9]|1[01][0-9]|12[0-2])"
+# A letter or digit that is escaped, which no encoder has to do. A pattern of a secret with all of them would be slow.
+_ESCAPED = re.compile(
+    rf"(?i:%(?:25){{0,3}}{_CODE}|{_BACKSLASH}(?:x|u00|u000000){_CODE}"
+    rf"|&(?:amp;){{0,3}}#(?:x0{{0,5}}{_CODE}|0{{0,5}}{_DECIMAL});)"
+)
+
+
+def _plain_character(escaped: re.Match[str]) -> str:
+    percent, backslash, entity, decimal = escaped.groups()
+    return chr(int(decimal) if decimal else int(percent or backslash or entity, 16))
 
 
 FEW_SECRETS = 16  # secrets, of which one pattern is faster than the search for anchors
