@@ -438,6 +438,29 @@ class MovedTime:
         return time.monotonic() + self.ahead_s
 
 
+def test_a_begin_that_is_cancelled_fails_its_partition_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    The server is in a transaction then, which failed, and the library in none. The next partition is committed.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    connection = target.database.connection
+
+    def cancelled() -> Any:
+        connection.execute("begin")
+        connection.execute("set local statement_timeout = '1ms'")
+        return connection.execute("select pg_sleep(1)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "transaction", cancelled)
+        with pytest.raises(SinkError, match="canceling statement due to statement timeout"):
+            deliver(target, [click(1), click(2)])
+    deliver(target, [a_click_of(2, 1)], partition=a_day(2))
+    target.close()
+
+    assert query(dsn, "select report_date from acme.clicks") == [(date(2026, 3, 1),), (date(2026, 3, 2),)]
+
+
 def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
     After a commit that waited in vain, a partition fails before it is fetched, until the lock is found to be gone: a

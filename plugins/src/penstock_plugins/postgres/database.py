@@ -304,6 +304,9 @@ class Database:
         finally:
             self._began = None
             self._transactions -= 1
+            if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+                with suppress(psycopg.Error):
+                    self.connection.rollback()  # BEGIN itself was cancelled: the library takes none to be open
 
     def make_durable(self) -> None:
         """
