@@ -79,6 +79,31 @@ class KeyRules:
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
         return page.count - sum(map(earlier.__contains__, page_keys))
 
+    def drop_rejected_again(self, page: DecodingPage, keys: SliceKeys, stamps: Mapping[str, Any]) -> None:
+        """
+        Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
+        ``stamps``: of the request; an element with others is another record.
+        """
+        if not page.rejected or not self.key or self._row_keys:
+            return
+        elements, raw = page.elements, page.elements.raw()
+        identities = [
+            blake2b(
+                repr((stamps, elements.common_stamps, [each[position] for each in elements.stamps.values()])).encode()
+                + bytes(raw[position]),
+                digest_size=16,
+                person=b"rejected",
+            ).digest()
+            for position, _ in page.rejected
+        ]
+        seen = keys.find(dict.fromkeys(identities).keys())
+        again = {identity for identity, before in seen.items() if before.where != THIS_PAGE}
+        page.repeated += sum(map(again.__contains__, identities))
+        page.rejected = [
+            rejected for rejected, identity in zip(page.rejected, identities, strict=True) if identity not in again
+        ]
+        keys.add(dict.fromkeys(set(identities) - again, 0))
+
     def _reject_null_keys(self, page: DecodingPage) -> None:
         for name in self._nullable:
             empty = nulls(get_column(page.rows, name))

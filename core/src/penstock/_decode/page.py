@@ -29,7 +29,7 @@ class DecodingPage:
     rejected: list[tuple[int, Rejected]] = field(factory=list)  # with their positions
     unknown: set[str] = field(factory=set)
     members: set[str] = field(factory=set)  # all that the elements have; filled where some of them are unknown
-    unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
+    unread: list[tuple[int, str, str]] = field(factory=list)  # position, path and reason of values that became null
     uniform: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     count: int = 0  # elements, once they are read
     repeated: int = 0  # rows dropped: equal to an earlier row of the slice, or of another slice by their time

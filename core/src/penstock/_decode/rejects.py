@@ -84,7 +84,8 @@ class Rejects:
                 received = str(received)  # written out as a number, it could fill the memory
             add_extra(row, column.member, mask_json(self.extra_masks.apply(received)))
         path, index = page.elements.locate(position)
-        page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
+        where = f"{path}[{index}].{column.member or column.derived_of}"
+        page.unread.append((position, where, self._reason(column, reason)))
 
     def mask_extras(self, page: DecodingPage) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""

@@ -33,13 +33,13 @@ class DecodedPage:
     The result of decoding a page: ``count`` = rows + rejected + ``repeated``.
 
     ``repeated``: rows that were dropped: those equal to an earlier row of the slice, and those outside of the requested
-    span. ``out_of_bounds``: the latter, except those up to one second after its end. ``fresh``: elements whose key was
-    not on an earlier page of the listing.
+    span; also rejected elements of an earlier page. ``out_of_bounds``: the dropped rows outside of the span, except
+    those up to one second after its end. ``fresh``: elements whose key was not on an earlier page of the listing.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
 
-    ``unread_values``: values that did not fit a nullable column, became null and are kept in ``_extra``;
+    ``unread_values``: values of ``rows`` that did not fit a nullable column, became null and are kept in ``_extra``;
     ``unread_example``: path and reason of the first.
     ``derived``: the batches of the derived streams, in their order. ``absent``: the measures that no element has, where
     some elements have unknown members instead.
@@ -164,6 +164,7 @@ class RowBuilder:
             state.unmarked.reject(page, self.rejects)
         read_again = partial(self._read_again, page, requested) if state.one_array else None
         fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
+        self.keys.drop_rejected_again(page, keys, requested.stamps)
         derived = [child.build(page) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
@@ -210,7 +211,9 @@ def _decoded(
     layout: Layout, page: DecodingPage, derived: Sequence[DecodedPage], fresh: int, absent: frozenset[str]
 ) -> DecodedPage:
     """The result of a page after its last step."""
-    unread_values, unread_example = len(page.unread), page.unread[0] if page.unread else None
+    delivered = set(page.positions) if page.unread else ()
+    unread = [(path, reason) for position, path, reason in page.unread if position in delivered]
+    unread_values, unread_example = len(unread), unread[0] if unread else None
     for child in derived:
         unread_values += child.unread_values
         unread_example = unread_example or child.unread_example
