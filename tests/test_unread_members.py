@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Envelope, ReportFile, SandboxRequest, Stream, graphql_judge, named, record
+from penstock import Envelope, ReportFile, SandboxRequest, SandboxResponse, Stream, graphql_judge, named, record
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -171,6 +171,19 @@ def test_graphql_errors_beside_data_fail(errors: Any, error: str | None, request
     assert len(shop.rows("sales")) == (1 if error is None else 0)
     assert len(shop.requests) == requests
     assert error is None or errors[0]["message"] in report.errors[0]["message"]
+
+
+def test_a_graphql_error_without_a_code_leaves_the_decision_to_the_status(tmp_path: Path) -> None:
+    """
+    Shopify refuses a token with HTTP 401 and ``{"errors": "..."}``, so that the run ends with 3.
+    """
+    refused = SandboxResponse(status=401, body=b'{"errors": "[API] Invalid API key or access token"}')
+    shop = a_shop(tmp_path, refused, judge=graphql_judge)
+
+    report: Any = shop.run()
+
+    assert report.exit_code == 3
+    assert "Invalid API key" in report.errors[0]["message"]
 
 
 # --- listings that do not end -----------------------------------------------------------------------------------------

@@ -67,6 +67,15 @@ def test_items_are_found(envelope: Envelope, body: bytes | str, items: list[Any]
     assert (found(answer), answer.problem) == (items, None)
 
 
+def test_inner_arrays_may_be_absent_everywhere_where_the_envelope_allows_it() -> None:
+    """
+    Google Ads sends a batch without ``results`` for a day without rows.
+    """
+    answer = Envelope(within="results", optional=True)(an_answer('[{"requestId": "r"}]'))
+
+    assert (answer.items, answer.problem) == ((), None)
+
+
 @pytest.mark.parametrize("body", ['{"n": 0}', '{"n": 0, "days": null}', '{"days": {}}', '{"days": [ ]}', "[]", "null"])
 def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
     """
@@ -94,6 +103,13 @@ def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
         ),
         pytest.param(Envelope(items="d", keyed_by="day"), '{"d": [1]}', "a map of arrays", id="an array for a map"),
         pytest.param(Envelope(items="d", within="o"), '{"d": [1]}', "not an array in 'd'", id="outer is no object"),
+        pytest.param(Envelope(within="o"), '[{"rows": [1]}, {"x": 1}]', "$ have rows, but not 'o'", id="a wrong within"),
+        pytest.param(
+            Envelope(within="o", optional=True),
+            '[{"o": [1]}, {"error": {"code": 500, "message": "broken"}}]',
+            '$[1] has no elements in \'o\', and states a failure: error {"code": 500',
+            id="an error in place of an inner array",
+        ),
         pytest.param(Envelope(items="d", total="n"), '{"d": [], "n": -1}', "should be a count", id="a negative count"),
         pytest.param(
             Envelope(items="d", pages="n"), '{"d": [], "n": [1]}', "should be a count", id="a count in a list"

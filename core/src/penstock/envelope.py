@@ -58,7 +58,7 @@ class Envelope:
         the items are a map of arrays; the key becomes this column of the array's records.
     ``within``, ``stamps``
         the items are the arrays ``within`` the elements of an outer array; ``stamps`` are column -> path in the
-        outer element.
+        outer element. ``optional``, if all outer elements may lack the array.
     ``total``, ``pages``
         the provider's count of records and of pages: a whole number, or one in text. Absent or null: not stated.
     ``head``
@@ -243,21 +243,30 @@ class Envelope:
                     if elements != _NULL
                 ), None
             if self.within is not None:
-                return tuple(self._inner(self.within, raw, path)), None
+                return self._items_within(self.within, raw, path)
             if self.single and re.fullmatch(rb"\[\s*\]", raw):
                 raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
             return (_items(raw, path, {}),), None
         except msgspec.ValidationError as error:
             return (), f"what is in {path} is not {self._shape()}: {error}"
 
-    def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
-        for index, outer in enumerate(_ELEMENTS.decode(raw)):
+    def _items_within(self, within: str, raw: msgspec.Raw, path: str) -> tuple[tuple[Items, ...], str | None]:
+        """The items of each outer element; a problem if one states an error in their place, or none has them."""
+        found, lacking = [], 0
+        elements = _ELEMENTS.decode(raw)
+        for index, outer in enumerate(elements):
             inner = _follow(outer, within)
+            lacking += inner is None
             if inner is None or _is_empty(inner):
-                continue
-            stamped = {column: _follow(outer, member) for column, member in self.stamps.items()}
-            columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
-            yield _items(inner, f"{path}[{index}].{within}", columns)
+                if failure := _failure({name: outer[name] for name in _ERRORS if name in outer}):
+                    return (), f"{path}[{index}] has no elements in {within!r}, and states a failure: {failure}"
+            else:
+                stamped = {column: _follow(outer, member) for column, member in self.stamps.items()}
+                columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
+                found.append(_items(inner, f"{path}[{index}].{within}", columns))
+        if elements and lacking == len(elements) and not self.optional:
+            return (), f"the elements of {path} have {', '.join(list(elements[0])[:20]) or 'nothing'}, but not {within!r}"
+        return tuple(found), None
 
     def _shape(self) -> str:
         paths = " or ".join(repr(path) for path in self.items if path)
@@ -343,7 +352,7 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
 
     ``extensions.code`` of the first error decides: a throttled one is repeated after a pause, a failure of the server
     is repeated, refused credentials are an AuthenticationError, and anything else is refused. None for an answer
-    without errors.
+    without errors, and for one without a code whose HTTP status is no success.
 
     Source: the GraphQL specification, 7.1: partial results stand beside the errors; codes are a convention of servers.
     """
@@ -357,6 +366,8 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
     first = plain[0] if isinstance(plain, list) and isinstance(plain[0], dict) else {}
     extensions = first.get("extensions")
     code = str(extensions.get("code", "")).upper() if isinstance(extensions, dict) else ""
+    if not code and not 200 <= response.status < 300:
+        return None  # the status states more, such as 401
     words = clip(str(first.get("message") or response.text(200)), 200).rstrip(".")
     more = f", and {len(plain) - 1} more" if isinstance(plain, list) and len(plain) > 1 else ""
     seen = f"the answer states errors{f' ({code})' if code else ''}: {words}{more}"
