@@ -178,6 +178,19 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
     assert shop.run(since="2026-06-09", until="2026-06-11").total("requests") == 0
 
 
+def test_changes_after_the_requested_days_are_delivered_with_the_last_one(target: str, tmp_path: Path) -> None:
+    """
+    A provider that takes a first time only returns all later changes, also those after the window.
+    """
+    stream = evolve(a_stream("changes"), day_of="at", days_per_request=7, paginator=None)
+    rows = [{"id": str(day), "amount": day, "at": f"2026-06-{day}T10:00:00Z"} for day in (10, 11, 12, 13)]
+    shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=lambda request: {"rows": rows})
+    shop.sink = sink_at(target)
+
+    assert shop.run(since="2026-06-10", until="2026-06-12").exit_code == 0
+    assert stored(target) == {"10": 10, "11": 11, "12": 12, "13": 13}
+
+
 def test_a_row_of_changes_has_the_day_of_its_last_reading(tmp_path: Path) -> None:
     """
     A row of changes has the day of its last reading in the column that its stream adds for the day; a column of that

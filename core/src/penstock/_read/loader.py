@@ -229,16 +229,17 @@ class Loader:
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
-        The rows of each partition. In a slice of several days each row holds its day; a row of a day that was not
-        requested was rejected before.
+        The rows of each partition. In a slice of several days each row holds its day. A row of a report of a day that
+        was not requested was rejected before; of ``changes`` it goes to the nearest day, since it is merged by key.
         """
         partitions, day_column = self.context.planned.partitions, self.context.planned.stream.day
         if len(partitions) == 1:
             return [(partitions[0], batch)]
         assert day_column is not None
-        by_day = dict(zip(self.context.planned.slice.days, partitions, strict=True))
+        days = self.context.planned.slice.days
+        by_day = dict(zip(days, partitions, strict=True))
         return [
-            (by_day[day], rows)
+            (by_day[min(max(day, days[0]), days[-1])], rows)
             for day, rows in split_by_day(batch, day_column, self.context.planned.source.zone).items()
         ]
 
