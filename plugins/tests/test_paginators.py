@@ -486,6 +486,39 @@ def test_a_cursor_without_a_value_ends_a_listing(value: Any) -> None:
     assert Cursor().next(a_page(request=request, head={"next": value})) is None
 
 
+def test_the_word_null_in_a_header_ends_a_listing() -> None:
+    """
+    A header has no other null: Salesforce sends ``Sforce-Locator: null`` with the last page.
+    """
+    page = a_page(request=Request(url="https://provider.example/list"), headers=(("sforce-locator", "null"),))
+
+    assert Cursor(header="Sforce-Locator").next(page) is None
+
+
+def test_a_listing_whose_path_has_a_query_is_read_to_its_end(tmp_path: Path) -> None:
+    """
+    The parameters of the stream and of its paginator follow those of the path.
+    """
+    pages = {None: {"rows": [{"id": 1}], "next": "b"}, "b": {"rows": [{"id": 2}]}}
+    stream = Stream(
+        name="rows",
+        record=Order,
+        kind="snapshot",
+        key="id",
+        path="/rows?kind=all",
+        envelope=Envelope(items="rows", head="next"),
+        paginator=named("cursor", member="next"),
+    )
+    shop = ScriptedProvider(
+        folder=tmp_path,
+        streams=[stream],
+        answer=lambda request: pages[request.params.get("cursor")] if request.params["kind"] == "all" else {},
+    )
+
+    assert shop.run().exit_code == 0
+    assert [row["id"] for row in shop.rows("rows")] == [1, 2]
+
+
 def test_a_member_of_another_shape_is_an_error() -> None:
     """
     A cursor is a text or a number, a link a text.

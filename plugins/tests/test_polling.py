@@ -87,6 +87,12 @@ def test_a_submission_without_an_id_is_an_error(answer: Any, options: dict[str, 
             Ready(pages=(Request(url="/v1/results/a%2F1"),)),
             id="a template",
         ),
+        pytest.param(
+            {"rows_url": "/v1/results/{id}?size=100"},
+            {"status": "done", "id": 17},
+            Ready(pages=(Request(url="/v1/results/17", params=(("size", "100"),)),)),
+            id="a template with a query",
+        ),
     ],
 )
 def test_the_state_is_read_by_its_words(options: dict[str, Any], answer: Any, state: Any) -> None:

@@ -224,7 +224,9 @@ class Request:
     @property
     def full_url(self) -> str:
         """The URL as sent, byte for byte."""
-        return f"{self.url}?{encode_query(self.params)}" if self.params else self.url
+        if not self.params:
+            return self.url
+        return f"{self.url}{'&' if '?' in self.url else '?'}{encode_query(self.params)}"
 
     @property
     def identity(self) -> tuple[str, str, bytes | None, Pairs]:

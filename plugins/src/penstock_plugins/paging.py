@@ -291,8 +291,8 @@ class Cursor(Paged):
     Each answer names the next page: ``cursor=...``, absent on the first page. One page after the other.
 
     ``member`` is the path of the cursor in the answer (``data.orders.pageInfo.endCursor``), ``header`` the name of the
-    header that has it instead. A cursor that is absent, null, empty, false or 0 ends the listing, and so does ``more``.
-    Name both paths in the envelope too, ``head=("next",)``: each body is then read once.
+    header that has it instead. A cursor that is absent, null, empty, false or 0 ends the listing, and so do the word
+    null in a header, and ``more``. Name both paths in the envelope too, ``head=("next",)``: each body is then read once.
     """
 
     param: str = "cursor"
@@ -302,6 +302,8 @@ class Cursor(Paged):
     def next(self, page: Page) -> Request | None:
         cursor = member_of(page, self.member) if self.header is None else page.response.header(self.header)
         named, more = cursor not in (None, "", False), self._states_more(page)
+        if self.header is not None and cursor == "null":  # a header has no other null
+            named = False
         if more and not named:
             raise PagingError(f"{self.more} states another page, and {self.header or self.member} does not name it").at(
                 request=page.request

@@ -118,7 +118,7 @@ class Polled:
             values = {name: member_at(answer, name) for name in placeholders(self.rows_url)}
             if missing := [name for name, value in values.items() if value in (None, "")]:
                 raise BrokenBodyError(f"the report is ready, and its state has no {', '.join(missing)} for its URL")
-            return Ready(pages=(Request(url=fill_path(self.rows_url, values)),))
+            return Ready(pages=(Request.link("", fill_path(self.rows_url, values)),))
         return Ready()
 
 
