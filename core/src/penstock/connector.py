@@ -40,11 +40,13 @@ def _is_positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -
 class Limits:
     """
     What the provider allows, or, if it states nothing, what is polite. The configuration may set other numbers.
+
+    ``cool_down_s``: how long the whole source waits after a throttled response that states no wait.
     """
 
     requests_per_second: float | None = field(default=None, validator=validators.optional(_is_positive))
     concurrency: int = field(default=1, validator=_is_positive)
-    cool_down_s: float = 60.0  # pause of the whole source when throttled and no wait is stated
+    cool_down_s: float = 60.0
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -8,7 +8,7 @@ costs about a sixth of decoding them, and leaves nothing malformed, cut or wrong
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypedDict
 
@@ -265,7 +265,10 @@ class Envelope:
                 columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
                 found.append(_items(inner, f"{path}[{index}].{within}", columns))
         if elements and lacking == len(elements) and not self.optional:
-            return (), f"the elements of {path} have {', '.join(list(elements[0])[:20]) or 'nothing'}, but not {within!r}"
+            return (
+                (),
+                f"the elements of {path} have {', '.join(list(elements[0])[:20]) or 'nothing'}, but not {within!r}",
+            )
         return tuple(found), None
 
     def _shape(self) -> str:

@@ -292,7 +292,8 @@ class Cursor(Paged):
 
     ``member`` is the path of the cursor in the answer (``data.orders.pageInfo.endCursor``), ``header`` the name of the
     header that has it instead. A cursor that is absent, null, empty, false or 0 ends the listing, and so do the word
-    null in a header, and ``more``. Name both paths in the envelope too, ``head=("next",)``: each body is then read once.
+    null in a header, and ``more``. Name both paths in the envelope too, ``head=("next",)``: each body is then read
+    once.
     """
 
     param: str = "cursor"
