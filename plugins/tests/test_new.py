@@ -594,6 +594,25 @@ def test_a_sample_suggests_answers(place: Path, monkeypatch: pytest.MonkeyPatch)
     assert 'named("link", member="links.next")' in source
 
 
+def test_a_report_with_a_time_declares_it_as_day_of_a_row(place: Path) -> None:
+    """
+    A row of another day is then rejected, as of a filter that the provider ignores. The id of a transaction is no
+    amount, and the cursor of HubSpot and Facebook is found.
+    """
+    rows = [{"id": f"c{n}", "created": 1763632800 + n, "balance_transaction": f"txn_{n}Mx"} for n in range(4)]
+    sample = place / "charges.json"
+    sample.write_text(json.dumps({"results": rows, "paging": {"next": {"after": "c3"}}}))
+
+    options = ["--kind", "report", "--paging", "cursor", "--path", "/charges", "--login", "none"]
+    assert main(["new", "acme", "--sample", str(sample), "--base-url", "https://api.acme.example", *options]) == 0
+
+    package = place / "connector_acme/src/connector_acme"
+    source, records = (package / "source.py").read_text(), (package / "records.py").read_text()
+    assert 'day_of="created"' in source
+    assert 'member="paging.next.after"' in source
+    assert "balance_transaction: str" in records
+
+
 def test_a_status_is_no_key(place: Path) -> None:
     """
     A column of statuses is not suggested as a key; amounts are found by a currency beside them.

@@ -26,7 +26,17 @@ DELIMITERS = ",;\t|"
 
 TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
 PAGES = ("pages", "totalPages", "total_pages", "pageCount", "page_count", "lastPage", "last_page")
-CURSORS = ("nextCursor", "next_cursor", "endCursor", "cursor", "nextPageToken", "next_page_token", "nextToken", "next")
+CURSORS = (
+    "nextCursor",
+    "next_cursor",
+    "endCursor",
+    "cursor",
+    "nextPageToken",
+    "next_page_token",
+    "nextToken",
+    "next",
+    "after",
+)
 LINKS = ("next", "nextLink", "next_link", "next_page_url", "nextPageUrl", "nextUrl", "href")
 WRAPPERS = ("node", "attributes", "properties", "fields")  # objects that hold the members of a record
 FLAGS = ("hasMore", "has_more", "hasNextPage", "has_next_page", "hasNext", "has_next", "more")

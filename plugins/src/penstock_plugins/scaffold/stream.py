@@ -328,6 +328,8 @@ class StreamTexts:
         lines += [f"path={literal(self.path)},", *self._request_lines(), *self._response_lines()]
         if self.is_report:
             lines.append("open_for=3,  # review: for how many days the provider may change a day")
+            if self.record.day is not None and self.record.day.type == "datetime":
+                lines.append(f'day_of="{self.record.day.name}",  # review: the time by which the provider divides days')
         return lines
 
     def _parent_line(self) -> str:

@@ -112,7 +112,9 @@ def _number_rules(format_: str) -> tuple[_TextRule, ...]:
 
 
 def _without_signs(value: str) -> str:
-    """A number for people without currency and signs."""
+    """A number for people without currency and signs; an id such as ``txn_3Mx`` as it is."""
+    if "_" in value or len(re.findall(r"[^\W\d]+", value)) > 1:
+        return value
     return re.sub(r"[^\d.,' ]", "", value).strip()
 
 
