@@ -439,6 +439,15 @@ def test_a_wrong_path_names_the_setting_that_corrects_it() -> None:
     assert "endpoints.campaigns" in str(found.error)
 
 
+@pytest.mark.parametrize(("body", "status"), [(b'{"message": "no route"}', 404), (b"<html>log in</html>", 200)])
+def test_a_wrong_path_of_the_token_names_the_setting_that_corrects_it(body: bytes, status: int) -> None:
+    """
+    The path of the token is assumed, too: a login that nothing serves names it.
+    """
+    with pytest.raises(ProviderError, match=r"check base_url, and endpoints\.token"):
+        authenticator(settings()).read_grant(answer(body, status))
+
+
 @pytest.mark.parametrize(
     ("action", "body", "unknown"),
     [
@@ -586,7 +595,7 @@ def test_a_broken_answer_to_a_submission_is_requested_again(body: bytes) -> None
     """
     A body that was cut, or is no UTF-8, does not show where the id is.
     """
-    with pytest.raises(BrokenBodyError, match="submission of stats"):
+    with pytest.raises(BrokenBodyError, match=r"submission of stats .* check base_url and endpoints\.stats"):
         REPORT.handle(answer(body, server="x"))
 
 

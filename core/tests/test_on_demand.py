@@ -35,7 +35,9 @@ def test_a_report_that_expired_is_no_wrong_address() -> None:
     assert isinstance(lost, InconsistentReadError)
     assert str(lost) == "the report expired while it was read (HTTP 404)"
     assert isinstance(lost.when_repeated(6), ReportError)
-    assert "It was read 6 times, made anew each time. Nothing was replaced" in str(lost.when_repeated(6))
+    assert "It was read 6 times, after its state was requested again each time. Nothing was replaced" in str(
+        lost.when_repeated(6)
+    )
 
 
 def test_a_call_without_an_answer_raises_its_error() -> None:

@@ -52,7 +52,10 @@ class JoveoReport:
             cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
             broken = text.startswith(("{", "[")) and response.json() is None
             if response.status == 200 and (cut or broken or text.startswith("<")):
-                raise BrokenBodyError(f"Joveo answered the submission of {self.operation} with {text!r}")
+                raise BrokenBodyError(
+                    f"Joveo answered the submission of {self.operation} with {text!r}, no id of a report. If it does "
+                    f"so in each run, check base_url and endpoints.{self.operation}."
+                )
             raise ReportError(
                 f"Joveo accepted the submission of {self.operation} (HTTP {response.status}) without an id of the "
                 f"report: the headers were {names}, the body {text!r}. Report it to Joveo; without the id the report "
@@ -73,7 +76,8 @@ class JoveoReport:
         body = response.json()
         if not isinstance(body, dict):
             raise BrokenBodyError(
-                f"Joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
+                f"Joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object. If it "
+                f"does so in each run, check base_url and endpoints.{self.operation}_poll."
             )
         status = re.sub(r"[ -]", "_", str(body.get("status", "")).strip().upper())
         links = _named_links(body)

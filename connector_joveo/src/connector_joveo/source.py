@@ -110,6 +110,7 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
         header="x-authorization-key",
         fixed={"x-api-key": settings.api_key},
         advice="check api_key and api_client_id, and that base_url is the environment they were issued for",
+        address="base_url, and endpoints.token, since Joveo's paths are not public",
     )
 
 

@@ -72,11 +72,15 @@ class ParamTokens(Unsigned):
 
 @frozen(kw_only=True)
 class _Login(Unsigned):
-    """What authenticators with a login have in common; ``refused`` are the statuses that mean wrong credentials."""
+    """
+    What authenticators with a login have in common; ``refused`` are the statuses that mean wrong credentials.
+    ``address``: the settings that state where the login is.
+    """
 
     provider: str = "the provider"
     refused: tuple[int, ...] = (400, 401, 403)
     advice: str = "check the credentials of this source"
+    address: str = "base_url"
 
     def _grant(self, response: Response, advice: str, token_member: str, life_member: str) -> Grant:
         """
@@ -90,12 +94,14 @@ class _Login(Unsigned):
         if response.status >= 300:
             raise RefusedError(
                 f"{self.provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
-                "check base_url."
+                f"check {self.address}."
             )
         try:
             answer: Any = msgspec.json.decode(response.body)
         except (ValueError, RecursionError) as error:
-            raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}; check base_url") from None
+            raise BrokenBodyError(
+                f"{self.provider} answered the login with no JSON: {error}; check {self.address}"
+            ) from None
         token = member_at(answer, token_member)
         if not isinstance(token, str) or not token:
             if not answer or (isinstance(answer, dict) and not any(answer.values())):

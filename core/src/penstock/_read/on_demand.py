@@ -47,8 +47,9 @@ class ReportExpiredError(InconsistentReadError):
 
     def when_repeated(self, reads: int) -> ReportError:
         return ReportError(
-            f"the provider's report expired while it was read ({self._seen}). It was read {reads} times, made "
-            "anew each time. Nothing was replaced; the next run tries again. If it persists, choose a shorter window."
+            f"the provider's report expired while it was read ({self._seen}). It was read {reads} times, after its "
+            "state was requested again each time. Nothing was replaced; the next run tries again. If it persists, "
+            "choose a shorter window; if even a short one is refused, ask the provider why."
         )
 
 
