@@ -246,6 +246,16 @@ def test_a_shell_completes_the_streams_of_the_named_source(here: Here, monkeypat
     assert "sales" not in completions(here, monkeypatch, "run another --streams ")
 
 
+def test_a_shell_completes_nothing_that_a_plugin_prints(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A line that code of a connector prints is no name.
+    """
+    streams = Registry.streams
+    monkeypatch.setattr(Registry, "streams", lambda *arguments: (print("printed"), streams(*arguments))[1])
+
+    assert completions(here, monkeypatch, "streams shop sa") == {"sales"}
+
+
 def test_completion_prints_a_script(here: Here) -> None:
     """
     The script is for the shell that is named, with the line that installs it; without a name, for $SHELL.

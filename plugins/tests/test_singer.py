@@ -374,6 +374,17 @@ def test_a_report_under_way_is_adopted_by_the_next_run(tap: Tap) -> None:
     assert truth
 
 
+def test_a_catalog_has_nothing_that_a_plugin_prints(tap: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A line that code of a connector prints goes to stderr: the catalog is one value of JSON.
+    """
+    layouts = Project.layouts
+    monkeypatch.setattr(Project, "layouts", lambda *arguments: (print("loaded"), layouts(*arguments))[1])
+
+    assert "streams" in tap("--discover")[0]
+    assert "loaded" in tap.errors
+
+
 def test_credentials_and_capabilities(tap: Tap) -> None:
     """
     ``--test`` makes one request and prints no message; ``--about`` needs no configuration and shows secrets as such.

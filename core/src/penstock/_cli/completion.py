@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from penstock._cli.session import Session, command
+from penstock.commands.process import only_data_on_stdout
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def _streams(ctx: click.Context, setup: "Setup") -> list[tuple[str, str]]:
 def _items(ctx: click.Context, incomplete: str, names: "Callable[[Setup], Iterable[str]]") -> list[CompletionItem]:
     session = ctx.find_object(Session)
     try:
-        candidates = list(names(session.setup)) if session is not None else []
+        with only_data_on_stdout():  # a line that a plugin prints would be a name
+            candidates = list(names(session.setup)) if session is not None else []
     except PenstockError:
         return []
     return [CompletionItem(name) for name in dict.fromkeys(candidates) if name.startswith(incomplete)]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import click
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
+from penstock.commands.process import only_data_on_stdout
 
 from penstock_plugins.integrations import stream_schema
 from penstock_plugins.integrations.message_run import JSON_FILE, message_output, read_json, run_to
@@ -180,7 +181,8 @@ def airbyte(
             return _print(specification(project.settings_schema(source)))
         if verb == "check":
             return _print({"type": "CONNECTION_STATUS", "connectionStatus": _checked(project, source)})
-        layouts = project.layouts(source, ["*"])
+        with only_data_on_stdout():  # what a connector prints is no message
+            layouts = project.layouts(source, ["*"])
         if verb == "discover":
             return _print({"type": "CATALOG", "catalog": {"streams": [stream_of(layout) for layout in layouts]}})
         if catalog_file is None:
@@ -203,7 +205,8 @@ def _print(value: Mapping[str, Any]) -> int:
 
 def _checked(project: Project, source: str) -> dict[str, str]:
     try:
-        checked = project.check(source)
+        with only_data_on_stdout():
+            checked = project.check(source)
     except PenstockError as error:
         return {"status": "FAILED", "message": mask(str(error))}
     text = mask("; ".join(tried.message for tried in checked.checked))

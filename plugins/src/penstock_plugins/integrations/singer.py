@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from penstock import Layout, Project, UsageError, __version__
+from penstock.commands.process import only_data_on_stdout
 
 from penstock_plugins.integrations import stream_schema
 from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to
@@ -152,8 +153,9 @@ def singer(
         checked = project.check(source)
         click.echo("\n".join(tried.message for tried in checked.checked), err=True)
         return checked.exit_code
-    layouts = project.layouts(source, ["*"])
-    by_default = [layout.stream for layout in project.layouts(source)]
+    with only_data_on_stdout():  # what a connector prints is no catalog
+        layouts = project.layouts(source, ["*"])
+        by_default = [layout.stream for layout in project.layouts(source)]
     texts = Texts(decimals == "text", nested == "text")
     if discover:
         click.echo(json.dumps(catalog(layouts, by_default, texts), indent=2))
