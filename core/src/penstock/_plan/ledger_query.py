@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import frozen
 
 from penstock._plan.accounts import account_of
 from penstock._plan.window import Window
@@ -20,14 +20,13 @@ DaysByAccount = Mapping[str | None, Sequence[date]]
 """The days of each account, ascending; None: of a stream without accounts."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class LedgerRows:
+class LedgerRows(NamedTuple):
     """The ledger's rows of a stream's window."""
 
-    entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
-    reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
+    entries: Mapping[Partition, LedgerEntry]
+    reports: Mapping[str | None, Sequence[PendingReport]]  # under way, by account
     # The delivered partitions of a stream of changes, by the values of their account.
-    delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
+    delivered: Mapping[Pairs, Sequence[Partition]]
 
 
 class _Span(NamedTuple):
@@ -56,7 +55,7 @@ class LedgerQuery:
         day on), and the reports under way: the cost does not grow with the history.
         """
         if self.ledger is None:
-            return LedgerRows()
+            return LedgerRows(entries={}, reports={}, delivered={})
         spans = _spans_to_the_end(days) if stream.kind == "changes" else _spans(days)
         entries = self._entries(stream, spans)
         return LedgerRows(

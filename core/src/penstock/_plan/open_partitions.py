@@ -5,8 +5,9 @@ The open partitions of a stream: those of each account that a run reads, and the
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import dropwhile
+from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import frozen
 
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
@@ -98,15 +99,14 @@ NeededDays = Mapping[str | None, Collection[date]]
 """By account, the days that must be read whatever the target has of them."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class AccountPlan:
+class AccountPlan(NamedTuple):
     """
     An account's partitions in the window: those to read, and why; the rows of those that this run has delivered
     already; and the number of those that are final.
     """
 
     rows: LedgerRows
-    to_read: Mapping[Partition, Reason] = field(factory=dict)
+    to_read: Mapping[Partition, Reason]
     done: Sequence[LedgerEntry] = ()
     final: int = 0
 
@@ -145,7 +145,7 @@ class OpenPartitions:
         for account, partition in partitions.items():
             entry = rows.entries.get(partition)
             if entry is not None and not is_for_others and self.reasons.delivered_by_this_run(entry):
-                plans[account] = AccountPlan(rows=rows, done=(entry,))
+                plans[account] = AccountPlan(rows=rows, to_read={}, done=(entry,))
             else:
                 plans[account] = AccountPlan(rows=rows, to_read={partition: "snapshot"})
         return plans

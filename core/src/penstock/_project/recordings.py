@@ -5,9 +5,9 @@ The recordings of ``run``: one to write beside the delivery, or one to read in p
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._fetch.client import ExchangeRecording
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 Folder = str | os.PathLike[str] | None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RecordingOptions:
+class RecordingOptions(NamedTuple):
     """
     The directory of a recording: a new one to write (``record``; ``record_full``: with credentials masked only), or one
     to read in place of the provider (``replay``).

@@ -4,8 +4,9 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
@@ -24,8 +25,7 @@ from penstock.names import counted
 from penstock.sinks import Part, Sink
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class DivisionOptions:
+class DivisionOptions(NamedTuple):
     """
     How a run is divided. ``shard``: the one that this process reads (``"3/16"``). ``workers``: the number of processes
     to start, on this machine or, with ``engine``, there.
@@ -112,7 +112,7 @@ def _division_of(setup: Setup, name: str, division: DivisionOptions, *, recorded
     if division.shard is None and not recorded:
         pipeline = setup.config.pipelines.get(name)
         if pipeline is not None and division.workers is None and division.engine is None:
-            return evolve(division, workers=pipeline.workers, engine=pipeline.engine)
+            return division._replace(workers=pipeline.workers, engine=pipeline.engine)
     elif division.has_workers:
         what = (
             "--shard divides a run without workers" if division.shard is not None else "a recording is of one process"
