@@ -159,6 +159,9 @@ folder = "here"
         ),
         pytest.param("ids = 2112", 'ids: found 2112, expected a list of text; write ["2112"]', id="number for texts"),
         pytest.param('ids = "2112"', 'ids: found "2112", expected a list of text; write ["2112"]', id="text for list"),
+        pytest.param(
+            'ids = "21, 22"', 'ids: found "21, 22", expected a list of text; write ["21", "22"]', id="text of several"
+        ),
         pytest.param("ids = [1]", 'ids[0]: found 1, expected text; write it in quotes: "1"', id="inside a list"),
         pytest.param(
             "filters = { leads = { status = [1] } }",
@@ -573,6 +576,7 @@ def test_a_reference_works_for_any_single_value(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         pytest.param("[source.x", "is not TOML", id="syntax"),
+        pytest.param("[source.x]\nkey = abc", "column 7\\); a text is in quotes", id="no quotes"),
         pytest.param("[source.x]\nkey = 1\nkey = 2", "is not TOML", id="twice"),
     ],
 )

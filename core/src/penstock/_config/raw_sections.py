@@ -89,7 +89,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: is not UTF-8 text (line {line}); save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
+        quotes = "; a text is in quotes" if "Invalid value" in str(error) else ""
+        raise ConfigError(f"{path}: is not TOML: {error}{quotes}") from None
 
 
 def _take(table: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:

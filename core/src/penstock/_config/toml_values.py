@@ -169,8 +169,9 @@ def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
     def make(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            single = str(value) if element is str else value
-            as_list = f"; write [{shown(single)}]" if isinstance(value, (str, int)) else ""
+            single = str(value).split(",") if element is str else [value]
+            items = ", ".join(shown(item.strip() if isinstance(item, str) else item) for item in single)
+            as_list = f"; write [{items}]" if isinstance(value, (str, int)) else ""
             raise ValueError(f"found {shown(value)}, expected a list of {_words(element, 'values')}{as_list}")
         return _SEQUENCES[_origin(hint)](structure_list(value, list))
 
