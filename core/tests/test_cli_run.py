@@ -610,6 +610,19 @@ def test_accounts_that_nothing_has_are_no_good_news(here: Here) -> None:
     assert here("verify", "--accounts", "77").startswith("nothing was compared")
 
 
+def test_verify_of_files_that_cannot_be_read_is_no_comparison(here: Here) -> None:
+    """
+    The ledger has delivered partitions: nothing states that it has none.
+    """
+    here("run", "daily", *days(1), "--streams", "sales")
+    (file,) = (here.folder / "data").rglob("data.jsonl")
+    file.unlink()
+    file.symlink_to(file)
+
+    assert here("verify", code=1) == "nothing was compared\n"
+    assert "shop.sales was not compared: " in here.err
+
+
 def test_a_connector_that_is_not_installed_is_named_with_its_section(here: Here) -> None:
     """
     The message has the file and the section, since a file may have many of them.

@@ -47,6 +47,8 @@ def verify(
         print(harmless(mask(f"{_place(gone)} {what}: not compared")))
     if result.partitions or result.differences:
         _summarise(result)
+    elif result.exit_code:  # a notice names each stream that could not be compared
+        print("nothing was compared")
     else:
         chosen = " for these days and accounts" if since or until or accounts else ""
         print(f"nothing was compared: the ledger has no delivered partition{chosen}")

@@ -174,7 +174,7 @@ class SqliteLedger(SqlLedger):
                 "everything is read again. Nothing was deleted."
             )
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return TargetError(f"{text}. Give this user the right to read and write it, or name another target.")
+            return TargetError(f"{text}. Give this user access to it, or name another target.")
         return SinkError(
             f"{text}. The ledger could not be read or written: look at the disk, and at what this process may use of "
             "it (quota, ulimit), then run again; what was delivered before is still there."

@@ -37,9 +37,7 @@ def errors(path: Path) -> Iterator[None]:
         raise _explained(error, path) from error
     except OSError as error:
         place = error.filename or path
-        raise TargetError(
-            f"{place}: {error.strerror}. Give this user the right to write there, or name another target."
-        ) from error
+        raise TargetError(f"{place}: {error.strerror}. Give this user access to it, or name another target.") from error
 
 
 @contextmanager
@@ -68,7 +66,7 @@ def _explained(error: Exception, path: Path) -> PenstockError:
     if isinstance(error, duckdb.IOException) and any(
         word in text for word in ("Cannot open", "Permission", "directory")
     ):
-        return TargetError(f"{text}. Give this user the right to write there, or name another target.")
+        return TargetError(f"{text}. Give this user access to it, or name another target.")
     return SinkError(f"{path}: {text}. What was delivered before is still there; when the cause is gone, run again.")
 
 

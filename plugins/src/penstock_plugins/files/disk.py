@@ -25,8 +25,8 @@ SYNCS_AT_ONCE = 8
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNUSABLE = {
-    errno.EACCES: "Give this user the right to write there, or name another target.",
-    errno.EPERM: "Give this user the right to write there, or name another target.",
+    errno.EACCES: "Give this user access to it, or name another target.",
+    errno.EPERM: "Give this user access to it, or name another target.",
     errno.EROFS: "The file system is read-only: name another target.",
     errno.ENOTDIR: "A file stands where a directory is needed: move it away, or name another target.",
     errno.EEXIST: "A file stands where a directory is needed: move it away, or name another target.",
