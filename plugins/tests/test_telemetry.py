@@ -321,14 +321,15 @@ def test_a_directory_that_is_gone_fails_no_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    A missing directory for metrics is logged; the run ends as it would have.
+    A missing directory for metrics is logged, with what to do; the run ends as it would have.
     """
     monkeypatch.setenv(telemetry.METRICS_DIR, str(tmp_path / "absent"))
 
     result = project_of(server, tmp_path / "data", shop_ids=["7"]).run("shop", to="files", **DAYS)
 
     assert result.exit_code == 0
-    assert "absent" in caplog.text
+    assert f"PENSTOCK_METRICS_DIR {tmp_path / 'absent'}: no metrics were written: No such file" in caplog.text
+    assert "penstock_event failed" not in caplog.text
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ All follow the events of a run. Spans and metrics are made where the process has
 SDK that was set up nobody would receive them; files where ``PENSTOCK_METRICS_DIR`` names a directory.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from penstock import Event
 
 METRICS_DIR = "PENSTOCK_METRICS_DIR"
+_logger = logging.getLogger("penstock")
 
 
 def follow(event: "Event") -> None:
@@ -26,4 +28,8 @@ def follow(event: "Event") -> None:
     if event["event"] == "run_finished" and (folder := os.environ.get(METRICS_DIR)):
         from penstock_plugins.telemetry.textfile import write
 
-        write(Path(folder), event)
+        try:
+            write(Path(folder), event)
+        except OSError as error:
+            remedy = "Name a directory that exists and that this user may write"
+            _logger.warning("%s %s: no metrics were written: %s. %s", METRICS_DIR, folder, error.strerror, remedy)
