@@ -153,6 +153,25 @@ def bars() -> Bars:
     return Bars(console=Console(force_terminal=True, color_system=None, width=80, height=24, file=io.StringIO()))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "coloured"),
+    [("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)],
+)
+def test_the_end_of_a_run_is_coloured_where_colours_are_shown(
+    variable: str, value: str, coloured: bool, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    ``NO_COLOR`` and a dumb terminal, such as a shell in an editor, get no escapes.
+    """
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    here("run", "daily", *days(1))
+
+    assert here.err.endswith("\x1b[0m\n") == coloured
+
+
 def test_a_parked_source_is_shown_as_such(bars: Bars) -> None:
     """
     The bars of a parked source neither count down nor look as if they went on, and the time left is that of the others.

@@ -44,7 +44,8 @@ def to_stderr(line: str, color: str = "", *, prose: bool = False) -> None:
     """
     try:
         text = wrapped(harmless(line), sys.stderr) if prose else harmless(line)
-        if color and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        if color and sys.stderr.isatty() and not plain:
             text = click.style(text, fg=color, bold=True)
         print(text, file=sys.stderr, flush=True)
     except OSError:
