@@ -14,7 +14,7 @@ from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
-from penstock.model import Request, Response, Slice
+from penstock.model import Answer, Request, Response, Slice
 from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, check_returned, named
 from penstock.records import added, record
 from penstock.redact import Secret
@@ -136,12 +136,13 @@ CHANGES: dict[str, Any] = {"record": Changed, "kind": "changes", "account": None
         {**CHANGES, "requests": one},
         {**CHANGES, "envelope": Envelope(stamps={"day": "day", "site": "site"})},
         {**CHANGES, "envelope": lambda settings: Envelope(keyed_by="day", stamps={"site": "site"})},
+        {"envelope": lambda settings: lambda response: Answer()},
     ],
-    ids=["list", "one request", "poller", "stamped by the request", "by the envelope", "by a made envelope"],
+    ids=["list", "one request", "poller", "stamped by the request", "by the envelope", "by a made envelope", "decoder"],
 )
 def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
     """
-    Requests may be one, or several in any iterable.
+    Requests may be one, or several in any iterable. A decoder may be a function.
     """
     registry = acme(**stream)
 

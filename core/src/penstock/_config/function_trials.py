@@ -324,7 +324,8 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
                 f"write {name}=lambda settings: {function.__name__} if it is the {kind} itself"
             )
             continue
-        if isinstance(columns, FunctionType) or columns is None:
+        is_decoder = COMPONENTS[name][0] == "decoder"  # which may be a plain function
+        if columns is None or (isinstance(columns, FunctionType) and not is_decoder):
             returned = "a function" if columns is not None else "nothing"
             yield f"{name} ({source_line(function)}) returned {returned}; write return, and the {COMPONENTS[name][0]}"
         else:
