@@ -42,3 +42,11 @@ class ReadResult(NamedTuple):
         """When the rows were read, by the provider's clock where ours makes the difference to when they are final."""
         by_provider = self.read_at - self.tolerated_lag
         return by_provider if closes is not None and by_provider < closes <= self.read_at else self.read_at
+
+
+class PartitionRead(NamedTuple):
+    """One partition of a read, to be committed."""
+
+    result: ReadResult
+    partition: Partition
+    loaded: LoadedPartition

@@ -5,6 +5,7 @@ A run: one job per source and target, and its commits.
 - ``job_run``: what one job does: its tasks, and what follows the end of each
 - ``reader_factory``: the reader of each slice, and the reports on demand that are under way
 - ``commit``: results in order, in groups, into the target
+- ``replacement``: whether the rows of a read may replace the former ones
 - ``failures`` and ``refusals``: partitions that failed; credentials and accounts that the provider refuses
 - ``listed_accounts``: accounts that the provider lists itself
 - ``missing_measures``: measures that the provider stopped sending

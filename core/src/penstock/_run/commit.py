@@ -3,32 +3,27 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
-from penstock._plan.window import first_served
 from penstock._plugins.plugin_errors import sink_error, sink_errors
-from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.result import PartitionRead, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
 from penstock._run.missing_measures import MissingMeasures
+from penstock._run.replacement import Keep, reason_to_keep
 from penstock._run_report.log import RunLog
-from penstock.errors import PenstockError, ProviderError
+from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
-from penstock.model import Partition, Rejected
+from penstock.model import Rejected
 from penstock.protocols import check_returned
 from penstock.sinks import Target, Writer
 
 GROUP_ROWS = 5000
-
-ReasonToKeep = PenstockError | str
-"""Why former rows are kept: an error of the new ones, or a notice, as the former ones are the better."""
 
 
 @define(eq=False, repr=False)
@@ -66,14 +61,6 @@ class CommitOrder:
         while expected and expected[0] in self._waiting:
             ready.append(self._waiting.pop(expected.pop(0)))
         return ready
-
-
-class PartitionRead(NamedTuple):
-    """One partition of a read, to be committed."""
-
-    result: ReadResult
-    partition: Partition
-    loaded: LoadedPartition
 
 
 def _partitions_of(result: ReadResult) -> list[PartitionRead]:
@@ -224,11 +211,13 @@ class Committer:
         Commit partitions, in four steps; if one cannot be, the others still are. Returns the reads of those committed.
         """
         replacing: list[PartitionRead] = []
+        now, recorded_until, ledger = self.context.clock.now(), self.context.recorded_until, self.target.ledger
         for read in partitions:  # 1. Check that the rows may replace the former ones.
-            if (reason := self._reason_to_keep(read)) is None:
+            keep = reason_to_keep(read, now, recorded_until, ledger)
+            if keep is None:
                 replacing.append(read)
             else:
-                self._keep_former(read, reason)
+                self._keep_former(read, keep)
         entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
         writers = [read.loaded.writer for read in replacing]
         # 3. Commit rows and ledger row in one step.
@@ -257,60 +246,21 @@ class Committer:
             return [error] * len(commits)
         return outcomes
 
-    # --- 1: what may be replaced --------------------------------------------------------------------------------------
+    # --- 1: what may not be replaced ----------------------------------------------------------------------------------
 
-    def _reason_to_keep(self, read: PartitionRead) -> ReasonToKeep | None:
-        """Why the former rows of a partition must be kept; None: the new ones replace them."""
-        until = self.context.recorded_until
-        if until is not None and self._has_newer(read.result.planned, read.partition, until):
-            return f"{self.source.name}: what was read after the recording stays as it is"
-        stream, left = read.result.planned.stream, None
-        if stream.earliest is not None or stream.parent is not None:  # else no retention is stated
-            left = self._reason_of_retention(read)
-        return left or read.result.replacement_errors.get(read.partition)
-
-    def _reason_of_retention(self, read: PartitionRead) -> ReasonToKeep | None:
-        """
-        The reason for a day that the provider does not serve any more, and did when the run was planned: the response
-        may lack rows of it.
-        """
-        planned = read.result.planned
-        first = first_served(planned.source, planned.stream, self.context.clock.now())
-        if first is None or (day := read.partition.day) is None or day >= first:
-            return None
-        left = f"the provider serves {planned.stream.name} from {first} on since midnight"
-        former = planned.entries.get(read.partition)
-        if former is not None and former.delivered and planned.stream.kind == "report":
-            return f"{self.source.name}: {left}: days before it, which this run read after that, stay as they were"
-        if read.loaded.counts.rows:
-            return None
-        return ProviderError(f"{left}, when this day was read, and returned no rows of it: there may have been some")
-
-    def _keep_former(self, read: PartitionRead, reason: ReasonToKeep) -> None:
-        """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are newer."""
+    def _keep_former(self, read: PartitionRead, keep: Keep) -> None:
+        """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are better."""
         assert read.loaded.writer is not None
         try:
             with sink_errors(type(self.target).__name__):
                 read.loaded.writer.abort()
         except PenstockError as error:
-            reason = error
-        if isinstance(reason, PenstockError):
-            self.failures.add(read.result.planned, (read.partition,), reason)
+            keep = Keep(error=error)
+        if keep.error is not None:
+            self.failures.add(read.result.planned, (read.partition,), keep.error)
             return
         self.log.count(read.partition.stream, planned=-1, final=1)
-        self.context.run_report.notice(reason)
-
-    def _has_newer(self, planned: PlannedSlice, partition: Partition, until: datetime) -> bool:
-        """
-        Whether what was delivered was read after the responses of the recording that this run reads: of ``changes``,
-        that of the day or a later one, whose rows it would overwrite.
-        """
-        stream, ledger = planned.stream, self.target.ledger
-        former: Iterable[LedgerEntry] = [planned.entries[partition]] if partition in planned.entries else []
-        if stream.kind == "changes" and ledger is not None:
-            accounts = [partition.values[0][1]] if stream.account is not None else None
-            former = ledger.entries(self.source.name, stream.name, since=partition.day, accounts=accounts).values()
-        return any(entry.delivered and entry.read_at is not None and entry.read_at > until for entry in former)
+        self.context.run_report.notice(keep.notice)
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 
