@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from attrs import define, field
 
@@ -50,15 +50,20 @@ class ExchangeRecording(Protocol):
         """Called after the last call. Returns notices; raises SinkError."""
 
 
-class Peers(Protocol):
-    """The other processes of a divided run. Methods are called from fetching threads."""
+class Peers:
+    """
+    The other processes of a run: none, unless a subclass knows some. Methods are called from fetching threads.
 
-    @property
-    def shares_tokens(self) -> bool:
-        """Whether :meth:`grant` may be called; else each process gets grants of its own."""
+    ``is_divided``: whether there are others. ``shares_tokens``: whether :meth:`grant` may be called; else each process
+    gets grants of its own.
+    """
+
+    is_divided: ClassVar[bool] = False
+    shares_tokens: bool = False
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         """The grant that all processes use, renewed if it is still ``used``; see :meth:`Signer.grant`."""
+        raise NotImplementedError
 
     def cooled_down(self, source: str, seconds: float) -> None:
         """The provider throttles: no process makes a request for so many seconds."""
@@ -66,11 +71,12 @@ class Peers(Protocol):
     def parked(self, source: str, error: ParkedError) -> None:
         """The provider states a long wait: no process makes a further request."""
 
-    def accepted(self, source: str, owner: str | None) -> None:
+    def credentials_worked(self, source: str, owner: str | None) -> None:
         """The provider accepted a request with the credentials of this owner."""
 
-    def have_accepted(self, source: str, owner: str | None) -> bool:
-        """Whether it did so in any process."""
+    def have_working_credentials(self, source: str, owner: str | None) -> bool:
+        """Whether it did so in another process."""
+        return False
 
 
 @define(eq=False, repr=False)
@@ -86,11 +92,11 @@ class SourceClient:
     run_report: RunReport | None = None
     emit: OnEvent = ignore
     recording: ExchangeRecording | None = None  # of a run that is recorded or replayed
-    peers: Peers | None = None
+    peers: Peers = field(factory=Peers)
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     parking: Parking = field(init=False)
-    accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
+    working_credentials: set[str | None] = field(factory=set, init=False)  # by owner: a request with them was accepted
     _policy: RetryPolicy = field(init=False)
     _judge: SourceJudge = field(init=False)
     _log: ReadLog = field(init=False)
@@ -102,12 +108,9 @@ class SourceClient:
     def __attrs_post_init__(self) -> None:
         source, peers = self.source, self.peers
         self.concurrency = source.concurrency if self.recording is None else 1
-        self.rate_limit = RateLimit(
-            self.clock,
-            source.requests_per_second,
-            on_cool_down=partial(peers.cooled_down, source.name) if peers is not None else None,
-        )
-        self.parking = Parking(on_park=partial(peers.parked, source.name) if peers is not None else None)
+        on_cool_down = partial(peers.cooled_down, source.name)
+        self.rate_limit = RateLimit(self.clock, source.requests_per_second, on_cool_down=on_cool_down)
+        self.parking = Parking(on_park=partial(peers.parked, source.name))
         self._policy = _policy_of(source)
         self._judge = SourceJudge(source.connector)
         self._log = ReadLog(source.name, self.run_report, self.emit)
@@ -127,14 +130,14 @@ class SourceClient:
         owner = self.source.credentials_of(account)
         with self._lock:
             if owner not in self._retry_loops:
-                sharing = self.peers if self.peers is not None and self.peers.shares_tokens else None
+                shared_grant = partial(self.peers.grant, self.source.name, owner) if self.peers.shares_tokens else None
                 signer = Signer(
                     self.source.authenticator(owner),
                     self._log_in,
                     self.clock,
                     store=TokenStore(self.source.token_store, self.clock),
                     account=owner,
-                    shared_grant=partial(sharing.grant, self.source.name, owner) if sharing is not None else None,
+                    shared_grant=shared_grant,
                 )
                 self._retry_loops[owner] = self._new_retry_loop(signer)
             return self._retry_loops[owner]
@@ -159,23 +162,17 @@ class SourceClient:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
             owner = self.source.credentials_of(call.account)
-            if owner not in self.accepted:
-                self._accept(owner)
+            if owner not in self.working_credentials:
+                self.working_credentials.add(owner)
+                self.peers.credentials_worked(self.source.name, owner)
         self._log.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
-    def _accept(self, owner: str | None) -> None:
-        self.accepted.add(owner)
-        if self.peers is not None:
-            self.peers.accepted(self.source.name, owner)
-
-    def has_accepted(self, owner: str | None) -> bool:
+    def has_working_credentials(self, owner: str | None) -> bool:
         """Whether the provider accepted a request with these credentials, in any process of the run."""
-        if owner in self.accepted:
-            return True
-        return self.peers is not None and self.peers.have_accepted(self.source.name, owner)
+        return owner in self.working_credentials or self.peers.have_working_credentials(self.source.name, owner)
 
     def _attempt(self, call: Call) -> Outcome:
         """The outcome of a call to the provider."""

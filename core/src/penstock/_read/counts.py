@@ -154,7 +154,7 @@ class StreamReads:
     """Counters shared by all reads of one stream in a run."""
 
     without_record: int = 0  # requests
-    any_accepted: bool = False  # whether a request was accepted
+    found_any: bool = False  # whether a request was answered, and not by "no record" (Skip)
     searched: int = 0  # listings whose answers were searched for members that nothing reads
     _longest: dict[int | None, int] = field(factory=dict)  # page, by requested size
 

@@ -16,7 +16,7 @@ from penstock._read.result import LoadedPartition, ReadResult
 from penstock.errors import BrokenBodyError, PagingError, ProviderError
 from penstock.model import Partition, Rejected
 
-MAX_REQUESTS_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read) while none is accepted
+MAX_REQUESTS_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read) while none finds any
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -89,7 +89,7 @@ class ReadCounts:
         else:
             self._check_days()
         if self.no_record_reason:
-            self._check_accepted(stream_reads)
+            self._check_found(stream_reads)
         elif is_first_reading and self.uncounted and self.planned.had_rows:
             self._check_emptied()
         if is_first_reading and self.has_mixed_derived:  # the rows derived from its former values are written
@@ -115,9 +115,9 @@ class ReadCounts:
             "day in the connector. Nothing was replaced."
         )
 
-    def _check_accepted(self, reads: StreamReads) -> None:
-        """Raises ProviderError where no request of the stream was accepted in this run, and several found no record."""
-        if not reads.any_accepted and reads.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
+    def _check_found(self, reads: StreamReads) -> None:
+        """Raises ProviderError where several requests of the stream found no record in this run, and none found any."""
+        if not reads.found_any and reads.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
             raise ProviderError(
                 f"none of {reads.without_record} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "

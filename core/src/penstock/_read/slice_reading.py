@@ -280,7 +280,7 @@ class SliceReading:
             self.context.stream_reads.without_record += 1
             self.counts.no_record_reason = outcome.verdict.reason
             return LoadedPage(count=0, fresh=0)
-        self.context.stream_reads.any_accepted = True
+        self.context.stream_reads.found_any = True
         if outcome.answer.provisional and not self.counts.provisional:
             self.counts.provisional = outcome.answer.provisional
             self.context.note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")

@@ -28,8 +28,8 @@ from penstock.events import Event, OnEvent, ignore
 class RunContext:
     """
     The jobs of one run, and what they share. ``unusable``: by name, why a source is not read: its configuration, or a
-    target that cannot be opened. ``recording``: records the exchanges, or replays them. ``peers``: in one shard of a
-    divided run, the other processes; the coordinator passes events to plugins, and records the run.
+    target that cannot be opened. ``recording``: records the exchanges, or replays them. ``peers``: the other processes
+    of a divided run, whose coordinator passes events to plugins, and records the run.
     """
 
     jobs: Sequence[Job]
@@ -41,7 +41,7 @@ class RunContext:
     unusable: dict[str, PenstockError] = field(factory=dict)
     deadline: Deadline = NO_DEADLINE
     recording: ExchangeRecording | None = None
-    peers: Peers | None = None
+    peers: Peers = field(factory=Peers)
     budget: RetryBudget = field(factory=RetryBudget, init=False)
     scheduler: Scheduler = field(init=False)
     clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source

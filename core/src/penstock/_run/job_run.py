@@ -86,7 +86,8 @@ class JobRun:
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
         log = RunLog(job.source.name, context.run_report, context.emit)
-        planner = Planner(job, context.started_at, target, None if context.peers is None else context.run_report.run_id)
+        run_id = context.run_report.run_id if context.peers.is_divided else None
+        planner = Planner(job, context.started_at, target, run_id)
         dependencies = Dependencies(job.source, planner.families.chosen)
         # The reports of a recording are not at the provider any more.
         ledger_of_reports = target.ledger if context.recorded_until is None else None
@@ -270,7 +271,7 @@ class JobRun:
                 self._fail_unplanned(failure)
             self._pending_reports.drop_stale(self.context.clock.now())
         run_report.notice(*self._planner.notices)
-        if self.context.peers is None:
+        if not self.context.peers.is_divided:
             self.record_run()
 
     def record_run(self) -> None:

@@ -42,19 +42,20 @@ class Refusals:
                 self._forbidden[owner] += 1
             self._accounts[planned.key] = error
             is_undecided = owner not in self._credentials and self._forbidden[owner] >= MAX_FORBIDDEN_ACCOUNTS
-            if is_undecided and not self.client.has_accepted(owner):
+            if is_undecided and not self.client.has_working_credentials(owner):
                 self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
     def add_credentials_to(self, run_report: RunReport) -> None:
         """
-        Add the credentials that were refused, those with which an account was forbidden, and those that were accepted:
-        only all processes of a run together know whether every request with them was forbidden.
+        Add the credentials that were refused, those with which an account was forbidden, and those that work: only all
+        processes of a run together know whether every request with them was forbidden.
         """
         name = self.source.name
         run_report.refused |= {
             (name, owner) for owner, error in self._credentials.items() if not isinstance(error, ForbiddenError)
         }
         run_report.forbidden |= {(name, self.source.credentials_of(account)) for _, account in self._accounts}
-        run_report.accepted |= {(name, owner) for owner in list(self.client.accepted)}  # threads may add
+        working = list(self.client.working_credentials)  # threads may add
+        run_report.working_credentials |= {(name, owner) for owner in working}

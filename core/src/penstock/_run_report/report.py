@@ -99,7 +99,7 @@ _SUMMED = tuple(counter.name for counter in fields(StreamCounts) if counter.type
 Credentials = tuple[str, str | None]
 """A source, and the account that has credentials of its own; None: the source's."""
 
-_CREDENTIALS = ("refused", "forbidden", "accepted")
+_CREDENTIALS = ("refused", "forbidden", "working_credentials")
 _FLAGS = ("deadline", "stopped", "output_closed")
 
 
@@ -119,7 +119,7 @@ class RunReport:
     target_notices: list[str] = field(factory=list)  # of the notices, those of the targets: rows that are missing
     refused: set[Credentials] = field(factory=set)
     forbidden: set[Credentials] = field(factory=set)  # the provider answered 403 to an account
-    accepted: set[Credentials] = field(factory=set)
+    working_credentials: set[Credentials] = field(factory=set)
     deadline: bool = False
     parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
     stopped: bool = False  # before its end; see ``interrupted``
@@ -239,7 +239,7 @@ class RunReport:
             target_notices=[],
             refused=only_source(self.refused),
             forbidden=only_source(self.forbidden),
-            accepted=only_source(self.accepted),
+            working_credentials=only_source(self.working_credentials),
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
             stopped=self.interrupted,
@@ -257,7 +257,7 @@ class RunReport:
         counts = self.streams.values()
         if self.interrupted:
             return 130
-        if self.refused or self.forbidden - self.accepted:
+        if self.refused or self.forbidden - self.working_credentials:
             return 3
         if self.errors or any(count.failed or count.truncated for count in counts):
             return 1

@@ -17,10 +17,8 @@ from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
-    Acceptance,
-    AcceptanceRequest,
-    Accepted,
     CooledDown,
+    CredentialsWorked,
     GrantReply,
     GrantRequest,
     OpenRequest,
@@ -30,6 +28,8 @@ from penstock._run.divided.messages import (
     ShardResult,
     StateRequest,
     TargetRequest,
+    WorkingCredentialsReply,
+    WorkingCredentialsRequest,
     message_of,
     requested_of,
     sent_of,
@@ -116,7 +116,7 @@ class RunCoordinator:
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
-    _accepted: set[Credentials] = field(factory=set, init=False)
+    _working_credentials: set[Credentials] = field(factory=set, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @sources_by_shard.default
@@ -145,8 +145,8 @@ class RunCoordinator:
             case Parked() as parked:
                 with self._lock:
                     self._parked.setdefault(parked.source, parked)
-            case Accepted(source=source, owner=owner):
-                self._accepted.add((source, owner))
+            case CredentialsWorked(source=source, owner=owner):
+                self._working_credentials.add((source, owner))
 
     def _event(self, number: int, event: Event) -> None:
         if event["event"] in ("run_started", "run_finished"):
@@ -174,8 +174,8 @@ class RunCoordinator:
                 return message_of(self.targets.reply(request))
             case GrantRequest() as request:
                 return message_of(self._grant(request))
-            case AcceptanceRequest(source=source, owner=owner):
-                return message_of(Acceptance((source, owner) in self._accepted))
+            case WorkingCredentialsRequest(source=source, owner=owner):
+                return message_of(WorkingCredentialsReply((source, owner) in self._working_credentials))
 
     def _state(self) -> RunState:
         with self._lock:

@@ -48,7 +48,7 @@ class Parked(msgspec.Struct, frozen=True, tag_field="kind", tag="parked"):
         return ParkedError(self.reason, self.until).at(request=self.request)
 
 
-class Accepted(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
+class CredentialsWorked(msgspec.Struct, frozen=True, tag_field="kind", tag="credentials_worked"):
     """The provider accepted a request with the credentials of an account, or, with ``owner`` None, of the source."""
 
     source: str
@@ -86,17 +86,17 @@ class GrantRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="grant"):
     used: str | None
 
 
-class AcceptanceRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="acceptance"):
-    """Whether any worker sent :class:`Accepted` of these; the reply is an :class:`Acceptance`."""
+class WorkingCredentialsRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="working_credentials"):
+    """Whether any worker sent :class:`CredentialsWorked` of these; the reply is a :class:`WorkingCredentialsReply`."""
 
     source: str
     owner: str | None
 
 
-class Acceptance(msgspec.Struct, frozen=True):
-    """Whether the provider accepted credentials in this run."""
+class WorkingCredentialsReply(msgspec.Struct, frozen=True):
+    """Whether the provider accepted a request with the credentials, in this run."""
 
-    is_accepted: bool
+    work: bool
 
 
 # Carried as "resting".
@@ -150,8 +150,8 @@ class ShardResult(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: str = ""
 
 
-Sent = RunEvent | CooledDown | Parked | Accepted
-Requested = StateRequest | OpenRequest | TargetRequest | GrantRequest | AcceptanceRequest
+Sent = RunEvent | CooledDown | Parked | CredentialsWorked
+Requested = StateRequest | OpenRequest | TargetRequest | GrantRequest | WorkingCredentialsRequest
 
 _R = TypeVar("_R")
 

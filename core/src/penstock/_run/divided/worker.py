@@ -11,16 +11,14 @@ from importlib import metadata
 from attrs import define, evolve, field, frozen
 
 from penstock._config.pipeline import NONE_ALLOWED
-from penstock._fetch.client import SourceClient
+from penstock._fetch.client import Peers, SourceClient
 from penstock._fetch.limits import Deadline
 from penstock._plan.division import Division, Shard
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
-    Acceptance,
-    AcceptanceRequest,
-    Accepted,
     CooledDown,
+    CredentialsWorked,
     GrantReply,
     GrantRequest,
     Lease,
@@ -30,6 +28,8 @@ from penstock._run.divided.messages import (
     RunState,
     ShardResult,
     StateRequest,
+    WorkingCredentialsReply,
+    WorkingCredentialsRequest,
     message_of,
     reply_to,
 )
@@ -196,9 +196,10 @@ def _run_shard(
 
 
 @define(eq=False, repr=False, kw_only=True)
-class RemotePeers:
+class RemotePeers(Peers):
     """See :class:`penstock._fetch.client.Peers`. ``cut_off_reason``: why this shard left the run; empty: it did not."""
 
+    is_divided = True
     channel: Channel
     clock: Clock
     shares_tokens: bool
@@ -226,12 +227,12 @@ class RemotePeers:
         with suppress(OSError):
             self.channel.send(message_of(Parked.of(source, error)))
 
-    def accepted(self, source: str, owner: str | None) -> None:
+    def credentials_worked(self, source: str, owner: str | None) -> None:
         with suppress(OSError):
-            self.channel.send(message_of(Accepted(source, owner)))
+            self.channel.send(message_of(CredentialsWorked(source, owner)))
 
-    def have_accepted(self, source: str, owner: str | None) -> bool:
-        return reply_to(self.request, AcceptanceRequest(source, owner), Acceptance).is_accepted
+    def have_working_credentials(self, source: str, owner: str | None) -> bool:
+        return reply_to(self.request, WorkingCredentialsRequest(source, owner), WorkingCredentialsReply).work
 
     def request(self, message: Message) -> Message:
         """The coordinator's reply. StoppedError, which stops the shard, where there is none any more."""
