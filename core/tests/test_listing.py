@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from attrs import frozen
 from configured_source import a_source
-from penstock._fetch.call import Call, Outcome
+from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import StreamReads
 from penstock._read.listing import EMPTY_PAGES, Listing, LoadedPage
@@ -146,23 +146,23 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
     )
 
 
-def an_outcome(call: Call, came: Came) -> Outcome:
+def a_result(call: Call, came: Came) -> CallResult:
     answer = Answer(total=came.total, pages=came.pages)
-    return Outcome(call, Response(status=200, received_at=NOW), Accept(), answer)
+    return CallResult(call, Response(status=200, received_at=NOW), Accept(), answer)
 
 
-def a_refusal(call: Call, *, response: bool = True) -> Outcome:
+def a_refusal(call: Call, *, response: bool = True) -> CallResult:
     answered = Response(status=400, received_at=NOW) if response else None
-    return Outcome(call, answered, Refuse(ProviderError("refused")))
+    return CallResult(call, answered, Refuse(ProviderError("refused")))
 
 
 def added(listing: Listing, call: Call, came: Came) -> Page:
-    """The page that this outcome of a call becomes."""
-    outcome = an_outcome(call, came)
-    listing.counts.check_stated(outcome.answer)
-    listing.add_digest(outcome)
+    """The page that this result of a call becomes."""
+    result = a_result(call, came)
+    listing.counts.check_stated(result.answer)
+    listing.add_digest(result)
     fresh = came.elements if came.fresh is None else came.fresh
-    return listing.add(outcome, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
+    return listing.add(result, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
 
 
 def first_call(listing: Listing, request: Request) -> Call:
@@ -409,7 +409,7 @@ def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
     """
     A next page that is the polled one is a circle.
     """
-    polled = an_outcome(first_call(a_listing(), at(1)), Came(0))
+    polled = a_result(first_call(a_listing(), at(1)), Came(0))
     listing = a_listing(Numbered(afterwards=1), polled=polled)
     page = listing.add(polled, LoadedPage(count=0, fresh=0), repeat=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from configured_source import a_source
-from penstock._fetch.call import Call, Outcome, Pause, with_response
+from penstock._fetch.call import Call, CallResult, Pause, with_response
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import ReportClaims, ReportExpiredError, ReportsOnDemand, submission_text
 from penstock._run_report.log import RunLog
@@ -45,11 +45,11 @@ def test_a_call_without_an_answer_raises_its_error() -> None:
     An answer is handed on whatever the verdict; the error of a request without a response is raised.
     """
     call = Call(request=Request(url="https://api.example.com/reports/1"), envelope=None)
-    refused = Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
+    refused = CallResult(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
 
     assert with_response(refused) is refused
     with pytest.raises(RefusedError):
-        with_response(Outcome(call=call, error=REFUSAL))
+        with_response(CallResult(call=call, error=REFUSAL))
 
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -136,7 +136,7 @@ def polled_to_the_end(reports: ReportsOnDemand, clock: SetBackClock) -> None:
             clock.passed_s += step.seconds
             step = next(steps)
         else:
-            step = steps.send(Outcome(call=step[0], response=a_response(b"{}"), verdict=Accept()))
+            step = steps.send(CallResult(call=step[0], response=a_response(b"{}"), verdict=Accept()))
 
 
 def test_a_clock_that_is_set_back_moves_no_deadline() -> None:
@@ -160,11 +160,11 @@ def test_a_poll_that_is_answered_with_202_waits() -> None:
     steps = reports_with(ReadyAtOnce(), NOW - timedelta(seconds=2)).wait_until_ready(SUBMISSION)
 
     (poll,) = next(steps)  # type: ignore[misc]
-    waits = steps.send(Outcome(call=poll, response=a_response(b"", status=202), verdict=Accept()))
+    waits = steps.send(CallResult(call=poll, response=a_response(b"", status=202), verdict=Accept()))
     assert waits == Pause(3.0)
     (again,) = next(steps)  # type: ignore[misc]
     with pytest.raises(StopIteration) as finished:
-        steps.send(Outcome(call=again, response=a_response({"data": []}), verdict=Accept()))
+        steps.send(CallResult(call=again, response=a_response({"data": []}), verdict=Accept()))
     assert finished.value.value[1] == Ready()
 
 
@@ -175,6 +175,6 @@ def test_a_first_poll_that_is_made_at_once_is_followed_by_pauses() -> None:
     steps = reports_with(NeverReady(), NOW, first_s=0).wait_until_ready(SUBMISSION)
 
     (poll,) = next(steps)  # type: ignore[misc]
-    pause = steps.send(Outcome(call=poll, response=a_response(b"{}"), verdict=Accept()))
+    pause = steps.send(CallResult(call=poll, response=a_response(b"{}"), verdict=Accept()))
     assert isinstance(pause, Pause)
     assert pause.seconds > 0

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from attrs import define, field
 from penstock._fetch import scheduler as module
-from penstock._fetch.call import Call, Outcome, Pause, Steps
+from penstock._fetch.call import Call, CallResult, Pause, Steps
 from penstock._fetch.limits import Deadline
 from penstock._fetch.scheduler import ReadAhead, Scheduler, Task
 from penstock._util.clock import Clock
@@ -21,13 +21,13 @@ def a_call(name: str) -> Call:
     return Call(request=Request(url=f"http://localhost/{name}"), envelope=None)
 
 
-def an_answer(call: Call, size: int = 1) -> Outcome:
-    return Outcome(call=call, response=Response(status=200, body=b"x" * size, received_at=datetime.now(UTC)))
+def an_answer(call: Call, size: int = 1) -> CallResult:
+    return CallResult(call=call, response=Response(status=200, body=b"x" * size, received_at=datetime.now(UTC)))
 
 
-def name_of(outcome: Outcome | None) -> str:
-    assert outcome is not None
-    return outcome.call.request.url.rpartition("/")[2]
+def name_of(result: CallResult | None) -> str:
+    assert result is not None
+    return result.call.request.url.rpartition("/")[2]
 
 
 @define(eq=False)
@@ -42,7 +42,7 @@ class FakeClient:
     _under_way: int = 0
     _lock: threading.Lock = field(factory=threading.Lock)
 
-    def fetch(self, call: Call) -> Outcome:
+    def fetch(self, call: Call) -> CallResult:
         name = call.request.url.rpartition("/")[2]
         with self._lock:
             self.came.append(name)
@@ -56,7 +56,7 @@ class FakeClient:
 
 def test_outcomes_come_in_the_order_of_the_calls():
     """
-    A reading gets its outcomes in the order of its calls, however late the first one is.
+    A reading gets its results in the order of its calls, however late the first one is.
     """
     client, got = FakeClient(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
 
@@ -411,7 +411,7 @@ def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.
     idle = threading.Event()
 
     class Late(FakeClient):
-        def fetch(self, call: Call) -> Outcome:
+        def fetch(self, call: Call) -> CallResult:
             assert idle.wait(60)
             return an_answer(call)
 

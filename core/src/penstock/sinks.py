@@ -233,14 +233,14 @@ class BaseTarget:
 
     def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         """Commit one by one."""
-        outcomes: list[LedgerEntry | Exception] = []
+        results: list[LedgerEntry | Exception] = []
         for writer, entry in commits:
             try:
                 committed = writer.commit(entry)
-                outcomes.append(check_returned(writer.commit, committed, LedgerEntry, "the entry as committed"))
+                results.append(check_returned(writer.commit, committed, LedgerEntry, "the entry as committed"))
             except Exception as error:
-                outcomes.append(error)
-        return outcomes
+                results.append(error)
+        return results
 
     @property
     def groups_commits(self) -> bool:

@@ -1,5 +1,5 @@
 """
-The values between a task and the threads that fetch: a call and its outcome.
+The values between a task and the threads that fetch: a call and its result.
 """
 
 from collections.abc import Callable, Generator
@@ -34,7 +34,7 @@ class Call(NamedTuple):
     submits: bool = False
 
 
-class Outcome(NamedTuple):
+class CallResult(NamedTuple):
     """
     The result of a call: an accepted response, or the error after all retries. ``sent_at``: when the last attempt to
     submit a report was sent; None: of another call, or not known, as from a recording.
@@ -49,12 +49,12 @@ class Outcome(NamedTuple):
     sent_at: datetime | None = None
 
 
-def with_response(outcome: Outcome | None) -> Outcome:
-    """The outcome of a call with a response, of any verdict. Raises the error of a call without one."""
-    assert outcome is not None
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome
+def with_response(result: CallResult | None) -> CallResult:
+    """The result of a call with a response, of any verdict. Raises the error of a call without one."""
+    assert result is not None
+    if result.error is not None:
+        raise result.error
+    return result
 
 
 JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
@@ -71,8 +71,8 @@ class Pause:
 Step = tuple[Call, ...] | Pause
 
 _T = TypeVar("_T")
-Steps = Generator[Step, Outcome | None, _T]
+Steps = Generator[Step, CallResult | None, _T]
 """
-The steps of a task, or some of them: it yields calls to make, and is resumed with the outcome of the first call that it
-has none of. No calls (an empty tuple): it only waits for the next outcome. After a Pause it is resumed with None.
+The steps of a task, or some of them: it yields calls to make, and is resumed with the result of the first call that it
+has none of. No calls (an empty tuple): it only waits for the next result. After a Pause it is resumed with None.
 """

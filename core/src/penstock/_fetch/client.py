@@ -13,7 +13,7 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
-from penstock._fetch.call import Call, JudgeCall, Outcome
+from penstock._fetch.call import Call, CallResult, JudgeCall
 from penstock._fetch.limits import NO_DEADLINE, Deadline, Parking, RateLimit, RetryBudget
 from penstock._fetch.read_operation import ReadLog, ReadOperation
 from penstock._fetch.retry import Operation, Result, RetryLoop
@@ -43,8 +43,10 @@ class ExchangeRecording(Protocol):
     def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
         """Called before the first call, with the start of the run. Raises UsageError."""
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: JudgeCall) -> Outcome:
-        """The outcome of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
+    def exchange(
+        self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: JudgeCall
+    ) -> CallResult:
+        """The result of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
 
     def finish(self) -> Sequence[str]:
         """Called after the last call. Returns notices; raises SinkError."""
@@ -101,7 +103,7 @@ class SourceClient:
     _judge: SourceJudge = field(init=False)
     _log: ReadLog = field(init=False)
     _transport: Transport = field(init=False)
-    _outcome_of: Callable[[Call], Outcome] = field(init=False)  # recorded, if the run is
+    _result_of: Callable[[Call], CallResult] = field(init=False)  # recorded, if the run is
     _retry_loops: dict[str | None, RetryLoop] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -115,7 +117,7 @@ class SourceClient:
         self._judge = SourceJudge(source.connector)
         self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
-        self._outcome_of = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
+        self._result_of = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
 
     def send(self, operation: Operation[Result]) -> Result:
         """The result of a write, with the credentials of the source; raises its error."""
@@ -154,28 +156,28 @@ class SourceClient:
             source=self.source.name,
         )
 
-    def fetch(self, call: Call) -> Outcome:
+    def fetch(self, call: Call) -> CallResult:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
-        outcome = self._outcome_of(call)
-        response = outcome.response
-        if outcome.error is not None or response is None:
-            return outcome
-        if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
+        result = self._result_of(call)
+        response = result.response
+        if result.error is not None or response is None:
+            return result
+        if isinstance(result.verdict, (Accept, Skip)) and call.request.credentials:
             owner = self.source.credentials_of(call.account)
             if owner not in self.working_credentials:
                 self.working_credentials.add(owner)
                 self.peers.credentials_worked(self.source.name, owner)
         self._log.count(call, bytes=response.size)
-        if call.digest and isinstance(outcome.verdict, Accept):
-            return outcome._replace(digest=digest_of(outcome.answer))
-        return outcome
+        if call.digest and isinstance(result.verdict, Accept):
+            return result._replace(digest=digest_of(result.answer))
+        return result
 
     def has_working_credentials(self, owner: str | None) -> bool:
         """Whether the provider accepted a request with these credentials, in any process of the run."""
         return owner in self.working_credentials or self.peers.have_working_credentials(self.source.name, owner)
 
-    def _attempt(self, call: Call) -> Outcome:
-        """The outcome of a call to the provider."""
+    def _attempt(self, call: Call) -> CallResult:
+        """The result of a call to the provider."""
         read = ReadOperation(call, self._judge, self._log, self.parking, self.clock)
         try:
             self.parking.check()  # before it waits for its turn
@@ -183,10 +185,10 @@ class SourceClient:
         except FAILURES as error:  # handed to the task, which decides what becomes of it
             if isinstance(error, ParkedError):
                 self.parking.park(error)
-            return Outcome(call=call, response=read.response, error=error)
+            return CallResult(call=call, response=read.response, error=error)
 
-    def _attempt_recorded(self, recording: ExchangeRecording, call: Call) -> Outcome:
-        """The outcome of a call, which is recorded, or replayed."""
+    def _attempt_recorded(self, recording: ExchangeRecording, call: Call) -> CallResult:
+        """The result of a call, which is recorded, or replayed."""
         return recording.exchange(self.source, call, partial(self._attempt, call), self._replay)
 
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
@@ -201,7 +203,7 @@ class SourceClient:
         retry_loop = self._new_retry_loop(Signer(Unsigned(), self._log_in, self.clock))
         login = ReadOperation(call, self._judge.login, self._log, self.parking, self.clock)
         response = retry_loop.run(login).response
-        assert response is not None, "an outcome without an error has a response"
+        assert response is not None, "a result without an error has a response"
         return response
 
     def close(self) -> None:

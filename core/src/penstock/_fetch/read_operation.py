@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, JudgeCall, Outcome
+from penstock._fetch.call import Call, CallResult, JudgeCall
 from penstock._fetch.limits import Parking
 from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation
 from penstock._run_report.report import RunReport
@@ -36,7 +36,7 @@ class ReadLog:
 
 
 @define(eq=False, repr=False)
-class ReadOperation(Operation[Outcome]):
+class ReadOperation(Operation[CallResult]):
     """A request for records, a login or the submission of a report: counted, reported and judged."""
 
     call: Call
@@ -76,14 +76,16 @@ class ReadOperation(Operation[Outcome]):
             }
         )
 
-    def judge(self, response: Response) -> tuple[Verdict, Outcome]:
+    def judge(self, response: Response) -> tuple[Verdict, CallResult]:
         try:
             verdict, answer = self.judge_call(self.call, response)
         except REPEATED_AFTER as error:
             verdict, answer = Retry(error), Answer()
         if isinstance(verdict, Retry):
-            return verdict, Outcome(call=self.call, response=response)
-        return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at)
+            return verdict, CallResult(call=self.call, response=response)
+        return verdict, CallResult(
+            call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at
+        )
 
     def on_no_response(self, error: PenstockError) -> Retry:
         """A read may always be repeated."""

@@ -1,8 +1,8 @@
 """
-The scheduler: threads that fetch, and one loop that resumes the tasks with the outcomes.
+The scheduler: threads that fetch, and one loop that resumes the tasks with the results.
 
 The *steps* of a task are a generator (see :mod:`penstock._read.slice_reading`). It yields calls, and is resumed with
-the outcome of each, in the order of the calls. The scheduler decides the order of the calls of all tasks:
+the result of each, in the order of the calls. The scheduler decides the order of the calls of all tasks:
 
 * a source has as many fetching threads as it may have concurrent requests;
 * a free thread takes the next call of the task that began first; where no task has named its next call, it
@@ -24,7 +24,7 @@ from typing import Any
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, Outcome, Pause, Steps
+from penstock._fetch.call import Call, CallResult, Pause, Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import NO_DEADLINE, Deadline
 from penstock._plugins.plugin_errors import FAILURES
@@ -44,7 +44,7 @@ MAX_ACTIVE_TASKS = 64
 # Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
 
-# An outcome that comes within this time is no reason to be idle, and so to end a group of commits: a source with one
+# A result that comes within this time is no reason to be idle, and so to end a group of commits: a source with one
 # request at a time has no response waiting, and each of its partitions would be a group (five syncs, two transactions).
 # A commit after a slower response is this much later; a kill loses up to a group of partitions, as of other sources.
 SOON_S = 0.01
@@ -75,8 +75,8 @@ class Task:
 
     @property
     def can_resume(self) -> bool:
-        """Whether the outcome that is next in its order has come."""
-        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].outcome is not None
+        """Whether the result that is next in its order has come."""
+        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].result is not None
 
 
 @define(eq=False, repr=False)
@@ -85,8 +85,8 @@ class Slot:
 
     call: Call
     submitted: bool = False
-    outcome: Outcome | None = None
-    size: int = 0  # of the body of the outcome
+    result: CallResult | None = None
+    size: int = 0  # of the body of the result
 
 
 class ClientQueue:
@@ -99,7 +99,7 @@ class ClientQueue:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
         self.busy = 0  # threads that make a call
-        self.untaken = 0  # outcomes that no task was resumed with yet
+        self.untaken = 0  # results that no task was resumed with yet
         self._fetch = client.fetch
         self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
         self._done = done
@@ -120,15 +120,15 @@ class ClientQueue:
         while (call := self._calls.get()) is not None:
             task, slot = call
             try:
-                outcome = self._fetch(slot.call)
+                result = self._fetch(slot.call)
             except BaseException as error:  # the task raises it: a thread that ended would be waited for
-                outcome = Outcome(call=slot.call, error=error)
-            self._done.put((task, slot, outcome))
+                result = CallResult(call=slot.call, error=error)
+            self._done.put((task, slot, result))
 
 
 @define(eq=False, repr=False)
 class ReadAhead:
-    """All clients' calls that are under way or whose outcome is not taken. ``max_bytes``: of buffered bodies."""
+    """All clients' calls that are under way or whose result is not taken. ``max_bytes``: of buffered bodies."""
 
     max_bytes: int
     under_way: int = 0
@@ -144,28 +144,28 @@ class ReadAhead:
         self.under_way += 1
         client_queue.busy += 1
 
-    def arrived(self, task: Task, slot: Slot, outcome: Outcome) -> None:
-        client_queue, size = task.client_queue, len(outcome.response.body) if outcome.response is not None else 0
+    def arrived(self, task: Task, slot: Slot, result: CallResult) -> None:
+        client_queue, size = task.client_queue, len(result.response.body) if result.response is not None else 0
         self.under_way -= 1
         client_queue.busy -= 1
         self._largest = max(self._largest, size)
         if task.active:
-            slot.outcome, slot.size = outcome, size
+            slot.result, slot.size = result, size
             self.buffered_bytes += size
             client_queue.untaken += 1
 
-    def take(self, task: Task) -> Outcome:
-        """The outcome that is next in the task's order, which has arrived."""
+    def take(self, task: Task) -> CallResult:
+        """The result that is next in the task's order, which has arrived."""
         slot = task.slots.popleft()
-        assert slot.outcome is not None
+        assert slot.result is not None
         self.buffered_bytes -= slot.size
         task.client_queue.untaken -= 1
-        return slot.outcome
+        return slot.result
 
     def drop(self, task: Task) -> None:
-        """Of a task that has ended: forget its calls, and the outcomes that it did not take."""
+        """Of a task that has ended: forget its calls, and the results that it did not take."""
         for slot in task.slots:
-            if slot.outcome is not None:
+            if slot.result is not None:
                 self.buffered_bytes -= slot.size
                 task.client_queue.untaken -= 1
         task.slots.clear()
@@ -190,7 +190,7 @@ class Scheduler:
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _resumable: deque[Task] = field(factory=deque, init=False)
-    _done: "queue.SimpleQueue[tuple[Task, Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
+    _done: "queue.SimpleQueue[tuple[Task, Slot, CallResult]]" = field(factory=queue.SimpleQueue, init=False)
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
 
     def add(self, tasks: Iterable[Task]) -> None:
@@ -283,7 +283,7 @@ class Scheduler:
     # --- receiving --------------------------------------------------------------------------------------------------
 
     def _wait(self, idle: Callable[[], None]) -> None:
-        """Wait for the next outcome or timer."""
+        """Wait for the next result or timer."""
         if not self.read_ahead.under_way or not self._receive_one(SOON_S):
             idle()
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
@@ -299,26 +299,26 @@ class Scheduler:
                 self._resume(task, None)
 
     def _receive_one(self, within_s: float) -> bool:
-        """Take the next outcome. False if none comes within this time."""
+        """Take the next result. False if none comes within this time."""
         try:
             done = self._done.get(timeout=within_s)
         except queue.Empty:
             return False
-        self._record_outcome(*done)
+        self._record_result(*done)
         return True
 
     def _receive_all(self) -> None:
-        """Take all outcomes that have arrived, so that their threads can get other calls at once."""
+        """Take all results that have arrived, so that their threads can get other calls at once."""
         while not self._done.empty():
-            self._record_outcome(*self._done.get())
+            self._record_result(*self._done.get())
 
-    def _record_outcome(self, task: Task, slot: Slot, outcome: Outcome) -> None:
-        self.read_ahead.arrived(task, slot, outcome)
+    def _record_result(self, task: Task, slot: Slot, result: CallResult) -> None:
+        self.read_ahead.arrived(task, slot, result)
         if task.active and slot is task.slots[0] and task.resumes_at is None:
             self._resumable.append(task)
 
     def _resume_next(self) -> None:
-        """Resume one task with the outcome that is next in its order."""
+        """Resume one task with the result that is next in its order."""
         task = self._resumable.popleft()
         if task.active:  # else it ended meanwhile
             self._resume(task, self.read_ahead.take(task))
@@ -329,10 +329,10 @@ class Scheduler:
         task.steps = task.start()
         self._resume(task, None)
 
-    def _resume(self, task: Task, outcome: Outcome | None) -> None:
+    def _resume(self, task: Task, result: CallResult | None) -> None:
         assert task.steps is not None
         try:
-            step = task.steps.send(outcome)
+            step = task.steps.send(result)
         except StopIteration:
             self._end(task, None)
         except FAILURES as error:  # the task's own error; its ``on_end`` handles it

@@ -158,13 +158,13 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     name = source.name if account is None else f"{source.name}, account {account}"
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
-    outcome = client.fetch(Call(request=request, envelope=None, lenient=True, account=account))
-    if isinstance(outcome.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
-        raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
-    if isinstance(outcome.error, (ThrottledError, ServerError, ParkedError)):
-        return f"{name}: not checked, the provider is busy ({outcome.error}). Try again later"
-    if outcome.error is not None:
-        raise outcome.error
-    if isinstance(outcome.verdict, Refuse):
-        raise outcome.verdict.error
+    result = client.fetch(Call(request=request, envelope=None, lenient=True, account=account))
+    if isinstance(result.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
+        raise AuthenticationError(f"{result.error}\nSigned was: {signed}")
+    if isinstance(result.error, (ThrottledError, ServerError, ParkedError)):
+        return f"{name}: not checked, the provider is busy ({result.error}). Try again later"
+    if result.error is not None:
+        raise result.error
+    if isinstance(result.verdict, Refuse):
+        raise result.verdict.error
     return f"{name}: credentials work ({request.method} {mask(request.url)} was answered)"

@@ -100,10 +100,10 @@ def _erase_in(
 
     assert isinstance(locked.target, Erasing)
     entries = DeliveredEntries(locked.ledger, source.name, stream.name, changed=as_erased)
-    outcome = locked.target.erase(erasures, entries)
-    for left in outcome.left:
+    erased = locked.target.erase(erasures, entries)
+    for left in erased.left:
         notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
-    return evolve(done, rows=outcome.rows, left=len(outcome.left))
+    return evolve(done, rows=erased.rows, left=len(erased.left))
 
 
 class _Fingerprints:

@@ -9,7 +9,7 @@ from operator import sub
 
 from attrs import define, evolve, field, frozen
 
-from penstock._fetch.call import Call, Outcome
+from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import ListingCounts, StreamReads
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
@@ -66,7 +66,7 @@ class Listing:
     paginator: Paginator
     stream_reads: StreamReads
     is_first_reading: bool = False
-    polled: Outcome | None = None
+    polled: CallResult | None = None
     files: set[int] | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
@@ -86,7 +86,7 @@ class Listing:
         if self.polled is not None:
             self.counts.count_request(self.polled.call.request)
 
-    def take_polled(self) -> Outcome:
+    def take_polled(self) -> CallResult:
         """The first page, which the response to a poll contains."""
         assert self.polled is not None
         polled, self.polled = self.polled, None
@@ -104,30 +104,30 @@ class Listing:
             calls.append(call_of(self.planned, request, self.envelope, digest=digest))
         return tuple(calls)
 
-    def add_digest(self, outcome: Outcome) -> bool:
+    def add_digest(self, result: CallResult) -> bool:
         """
         Record the fingerprint of a page, if it was computed. Returns whether an earlier page had the same records.
         Raises BrokenBodyError for a file whose contents another file of the report has.
         """
-        if outcome.digest is None:
+        if result.digest is None:
             return False
         if self.files is not None and self._first is None:
-            if outcome.digest in self.files:
+            if result.digest in self.files:
                 raise BrokenBodyError(
                     "two files of the report have the same contents, and whether their records count "
                     "once or twice is not known. Nothing was replaced; the next run makes the report anew. If it "
                     "persists, report it to the provider."
                 )
-            self.files.add(outcome.digest)
-        return self.counts.add_digest(outcome.digest)
+            self.files.add(result.digest)
+        return self.counts.add_digest(result.digest)
 
-    def add(self, outcome: Outcome, loaded: LoadedPage, *, repeat: bool) -> Page:
+    def add(self, result: CallResult, loaded: LoadedPage, *, repeat: bool) -> Page:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
         for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
-        page = self._count(outcome, loaded)
+        page = self._count(result, loaded)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self._check_counts(page)
@@ -138,18 +138,18 @@ class Listing:
         self.last = page
         return page
 
-    def _count(self, outcome: Outcome, loaded: LoadedPage) -> Page:
-        assert outcome.response is not None
+    def _count(self, result: CallResult, loaded: LoadedPage) -> Page:
+        assert result.response is not None
         counts = self.counts
         counts.fetched += loaded.count
         counts.distinct += loaded.fresh
         longest = loaded.count
         if not self._is_one_page:
-            longest = self.stream_reads.longest(self.paginator.size_of(outcome.call.request), loaded.count)
+            longest = self.stream_reads.longest(self.paginator.size_of(result.call.request), loaded.count)
         page = Page(
-            request=outcome.call.request,
-            response=outcome.response,
-            answer=outcome.answer,
+            request=result.call.request,
+            response=result.response,
+            answer=result.answer,
             index=counts.pages,
             count=loaded.count,
             fresh=loaded.fresh,
@@ -245,12 +245,12 @@ class Listing:
         self._check_end(page, request)
         return self.calls([request])
 
-    def calls_after_refusal(self, outcome: Outcome) -> tuple[Call, ...]:
+    def calls_after_refusal(self, result: CallResult) -> tuple[Call, ...]:
         """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
-        assert isinstance(outcome.verdict, Refuse)
-        request, response = outcome.call.request, outcome.response
+        assert isinstance(result.verdict, Refuse)
+        request, response = result.call.request, result.response
         if response is None or self._left:
-            raise outcome.verdict.error
+            raise result.verdict.error
         if self._first is None and not self._restarted:
             self._restarted = True
             if (again := self.paginator.restart(request, response)) is not None:
@@ -261,7 +261,7 @@ class Listing:
         if self._first is not None and self.paginator.ends(request, response):
             self.has_ended = True
             return ()
-        raise outcome.verdict.error
+        raise result.verdict.error
 
 
 _NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from penstock._decode import DecodedPage, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.conversion import coerce, days_of
 from penstock._decode.page import get_column
-from penstock._fetch.call import Outcome
+from penstock._fetch.call import CallResult
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_errors
 from penstock._read.context import SliceContext
 from penstock._read.counts import PartitionCounts, check_rejected
@@ -123,7 +123,7 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
+    def load(self, listing: Listing, result: CallResult, *, repeat: bool) -> LoadedPage:
         """
         Decode a page and write its rows.
 
@@ -131,13 +131,13 @@ class Loader:
         Raises BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors
         of hooks and writers.
         """
-        request = outcome.call.request
-        self._check_envelope_days(request, outcome.answer)
+        request = result.call.request
+        self._check_envelope_days(request, result.answer)
         span = self._span(listing.slice) if self.context.planned.stream.inexact_bounds else None
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         count = fresh = 0
         try:
-            for decoded in self.context.components.row_builder.build(outcome.answer.items, requested, self.keys):
+            for decoded in self.context.components.row_builder.build(result.answer.items, requested, self.keys):
                 loaded = _as_repeated(decoded) if repeat else decoded
                 count += loaded.count
                 fresh += loaded.fresh

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome, Pause, Steps, with_response
+from penstock._fetch.call import Call, CallResult, Pause, Steps, with_response
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
@@ -53,17 +53,17 @@ class ReportExpiredError(InconsistentReadError):
         )
 
 
-def check_rows(outcome: Outcome) -> None:
+def check_rows(result: CallResult) -> None:
     """
     Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
     read it, or where it states a failure: a poll is accepted whatever its body is, since only its last response has
     rows.
     """
-    answer = outcome.answer
+    answer = result.answer
     if problem := answer.problem or (answer.failure and f"it states {answer.failure}"):
         raise BrokenPageError(
             f"the response states that the report is ready, and should have its rows, but {problem}"
-        ).at(request=outcome.call.request)
+        ).at(request=result.call.request)
 
 
 class PollTimes(NamedTuple):
@@ -133,9 +133,9 @@ class ReportsOnDemand:
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
-    def wait_until_ready(self, submission: Request) -> Steps[tuple[Outcome, Ready | Empty]]:
+    def wait_until_ready(self, submission: Request) -> Steps[tuple[CallResult, Ready | Empty]]:
         """
-        Wait until the report of this submission is ready: the outcome of its last poll, and its state. It is submitted
+        Wait until the report of this submission is ready: the result of its last poll, and its state. It is submitted
         again, once, if it is gone, or if it was adopted after its deadline and is still not ready.
 
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
@@ -147,22 +147,22 @@ class ReportsOnDemand:
         finally:
             self.log.emit({"event": "report_ready", "source": source, "stream": stream})
 
-    def _submit_and_poll(self, submission: Request) -> Steps[tuple[Outcome, Ready | Empty]]:
+    def _submit_and_poll(self, submission: Request) -> Steps[tuple[CallResult, Ready | Empty]]:
         report = yield from self._adopt_or_submit(submission)
         late = self._age_s(report) >= self._times.deadline_s
-        outcome, state = yield from self._poll_until_settled(submission, report)
+        result, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
             self.log.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submit(submission)
-            outcome, state = yield from self._poll_until_settled(submission, report)
-        ready = self._check_settled(submission, report, outcome, state)
+            result, state = yield from self._poll_until_settled(submission, report)
+        ready = self._check_settled(submission, report, result, state)
         self._ready.append(report)
-        return outcome, ready
+        return result, ready
 
     def _check_settled(
-        self, submission: Request, report: PendingReport, outcome: Outcome, state: ReportState
+        self, submission: Request, report: PendingReport, result: CallResult, state: ReportState
     ) -> Ready | Empty:
         """
         The state of a report after its last poll, with a note if it is an old one. Raises ReportError if it is not
@@ -171,7 +171,7 @@ class ReportsOnDemand:
         if isinstance(state, Waiting):
             raise ReportError(
                 f"the report was not ready {self._age_s(report):.0f} s after it "
-                f"was submitted{_last_state(state, outcome)}. The next run polls it once more before it submits it "
+                f"was submitted{_last_state(state, result)}. The next run polls it once more before it submits it "
                 "anew; poll_deadline_s allows more time."
             )
         if isinstance(state, Gone):
@@ -197,12 +197,12 @@ class ReportsOnDemand:
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
-    def check_expired(self, outcome: Outcome) -> None:
+    def check_expired(self, result: CallResult) -> None:
         """Raises ReportExpiredError where a page or download is refused since its report has expired."""
-        if not self.under_way or not isinstance(outcome.verdict, Refuse) or outcome.response is None:
+        if not self.under_way or not isinstance(result.verdict, Refuse) or result.response is None:
             return
-        if self.poller.expired(outcome.response):
-            raise ReportExpiredError(outcome.response)
+        if self.poller.expired(result.response):
+            raise ReportExpiredError(result.response)
 
     def drop_ready(self) -> None:
         """
@@ -242,12 +242,12 @@ class ReportsOnDemand:
 
     def _submit(self, submission: Request) -> Steps[PendingReport]:
         call = call_of(self.planned, submission, None, lenient=True)
-        outcome = with_response((yield (call._replace(submits=True),)))
-        if isinstance(outcome.verdict, Refuse):
-            raise outcome.verdict.error
-        assert outcome.response is not None
+        result = with_response((yield (call._replace(submits=True),)))
+        if isinstance(result.verdict, Refuse):
+            raise result.verdict.error
+        assert result.response is not None
         try:
-            handle = check_returned(self.poller.handle, self.poller.handle(outcome.response), str, "the id as a text")
+            handle = check_returned(self.poller.handle, self.poller.handle(result.response), str, "the id as a text")
         except BrokenBodyError as error:
             raise broken_page(error) from None
         report = PendingReport(
@@ -257,7 +257,7 @@ class ReportsOnDemand:
             request=submission_text(submission),
             partitions=self.planned.partitions,
             # The provider may have made it of the rows that it had before its response.
-            submitted_at=outcome.sent_at or self.clock.now(),
+            submitted_at=result.sent_at or self.clock.now(),
             fingerprint=self.planned.fingerprint,
         )
         self._claim(submission, report)
@@ -317,7 +317,7 @@ class ReportsOnDemand:
 
     # --- polled -------------------------------------------------------------------------------------------------------
 
-    def _poll_until_settled(self, submission: Request, report: PendingReport) -> Steps[tuple[Outcome, ReportState]]:
+    def _poll_until_settled(self, submission: Request, report: PendingReport) -> Steps[tuple[CallResult, ReportState]]:
         """Poll the report's state until it is not waiting any more. Each pause is 1.5 times the last."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
@@ -325,29 +325,29 @@ class ReportsOnDemand:
         pause_s, noted, broken = times.first_s or PAUSE_S, "", 0
         began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
-            outcome = with_response((yield (self._poll_call(submission, report),)))
-            assert outcome.response is not None
-            if isinstance(outcome.verdict, Refuse) and outcome.response.status not in NO_SUCH_REPORT:
-                raise outcome.verdict.error
+            result = with_response((yield (self._poll_call(submission, report),)))
+            assert result.response is not None
+            if isinstance(result.verdict, Refuse) and result.response.status not in NO_SUCH_REPORT:
+                raise result.verdict.error
             age_s = max(self._age_s(report), self.clock.monotonic() - began_s)
             state: ReportState = Waiting()
             try:
-                if outcome.response.status != 202:
+                if result.response.status != 202:
                     state = check_returned(
-                        self.poller.state, self.poller.state(outcome.response, age_s), ReportState, STATES
+                        self.poller.state, self.poller.state(result.response, age_s), ReportState, STATES
                     )
                 broken = 0
             except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
                 broken += 1
                 if broken > MAX_BROKEN_POLLS:
-                    raise broken_page(error).at(request=outcome.call.request) from None
+                    raise broken_page(error).at(request=result.call.request) from None
             if not isinstance(state, Waiting):
-                return outcome, state
+                return result, state
             if state.note and state.note != noted:
                 noted = state.note
                 self.log.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
-                return outcome, state
+                return result, state
             pause_s = min(times.longest_s, pause_s * 1.5)
             yield Pause(min(pause_s, max(0.0, times.deadline_s - age_s)))
 
@@ -365,11 +365,11 @@ class ReportsOnDemand:
         return (self.clock.now() - report.submitted_at).total_seconds()
 
 
-def _last_state(state: Waiting, outcome: Outcome) -> str:
+def _last_state(state: Waiting, result: CallResult) -> str:
     """What the last poll showed, for a message."""
     if state.note:
         return f"; its state is {state.note!r}, which the poller does not know"
-    body = "" if outcome.response is None else outcome.response.text(100)
+    body = "" if result.response is None else result.response.text(100)
     return f"; the last poll was answered with {body}" if body else ""
 
 

@@ -2,7 +2,7 @@
 One reading of a planned slice: from its first request to written partitions that are ready to be committed.
 
 The seven steps of a slice are numbered, from :meth:`SliceReading._read_slice` on. The methods are generators: they
-yield the calls to make, and the scheduler resumes them with the outcomes.
+yield the calls to make, and the scheduler resumes them with the results.
 """
 
 import json
@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
-from penstock._fetch.call import Call, Outcome, Steps, with_response
+from penstock._fetch.call import Call, CallResult, Steps, with_response
 from penstock._plan.dependencies import ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
 from penstock._read.clock_lag import clock_lag
@@ -168,14 +168,14 @@ class SliceReading:
         """Read the pages of a listing. False where its slice ``may_halve`` and it reached a ceiling."""
         while not listing.has_ended:
             # 3. Fetch a page, or its refusal.
-            outcome = listing.take_polled() if listing.polled is not None else self._received((yield calls))
-            if isinstance(outcome.verdict, Refuse):
-                calls = listing.calls_after_refusal(outcome)
+            result = listing.take_polled() if listing.polled is not None else self._received((yield calls))
+            if isinstance(result.verdict, Refuse):
+                calls = listing.calls_after_refusal(result)
                 continue
-            listing.counts.check_stated(outcome.answer)  # 4. Compare it with the pages before it.
-            repeat = listing.add_digest(outcome)
-            loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
-            page = listing.add(outcome, loaded, repeat=repeat)
+            listing.counts.check_stated(result.answer)  # 4. Compare it with the pages before it.
+            repeat = listing.add_digest(result)
+            loaded = self._load(listing, result, repeat=repeat)  # 5. Decode it, write its rows.
+            page = listing.add(result, loaded, repeat=repeat)
             if may_halve and page.index == 0 and listing.is_capped:
                 return False
             calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
@@ -201,15 +201,15 @@ class SliceReading:
     ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
         """The listings of the report that this request submits, and the calls of their first pages."""
         envelope = self.context.components.envelope
-        outcome, state = yield from on_demand.wait_until_ready(submission)
+        result, state = yield from on_demand.wait_until_ready(submission)
         self.counts.began_at = on_demand.submitted_at
-        self._record_clock_lag(outcome)
+        self._record_clock_lag(result)
         if isinstance(state, Empty):
             return [], ()
         if not state.downloads and not state.pages:
-            check_rows(outcome)
-            return self._open_listings(slice_, [submission], envelope, polled=outcome)
-        polled = outcome.call.request.url
+            check_rows(result)
+            return self._open_listings(slice_, [submission], envelope, polled=result)
+        polled = result.call.request.url
         downloads = [
             evolve(
                 download,
@@ -229,7 +229,7 @@ class SliceReading:
         requests: Sequence[Request],
         envelope: BodyDecoder,
         *,
-        polled: Outcome | None = None,
+        polled: CallResult | None = None,
         files: set[int] | None = None,
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
@@ -254,37 +254,37 @@ class SliceReading:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _received(self, fetched: Outcome | None) -> Outcome:
+    def _received(self, fetched: CallResult | None) -> CallResult:
         """
         A page that the client signed, sent, judged and retried, or its refusal. Raises the error of a call without a
         response, and ReportExpiredError where a refusal means that the report of the page has expired.
         """
-        outcome = with_response(fetched)
-        self._record_clock_lag(outcome)
+        result = with_response(fetched)
+        self._record_clock_lag(result)
         if self.on_demand is not None:
-            self.on_demand.check_expired(outcome)
-        return outcome
+            self.on_demand.check_expired(result)
+        return result
 
-    def _record_clock_lag(self, outcome: Outcome) -> None:
+    def _record_clock_lag(self, result: CallResult) -> None:
         """Record how old a response is by our clock."""
-        lag, note = clock_lag(outcome)
+        lag, note = clock_lag(result)
         self.counts.clock_lag = max(self.counts.clock_lag, lag)
         if note:
             stream = self.context.planned.stream.name
             self.context.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
-    def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
+    def _load(self, listing: Listing, result: CallResult, *, repeat: bool) -> LoadedPage:
         """Load a page; one without a record (Skip) has no elements."""
-        if isinstance(outcome.verdict, Skip):
-            self.context.note(f"{outcome.verdict.reason} ({outcome.call.request})")
+        if isinstance(result.verdict, Skip):
+            self.context.note(f"{result.verdict.reason} ({result.call.request})")
             self.context.stream_reads.without_record += 1
-            self.counts.no_record_reason = outcome.verdict.reason
+            self.counts.no_record_reason = result.verdict.reason
             return LoadedPage(count=0, fresh=0)
         self.context.stream_reads.found_any = True
-        if outcome.answer.provisional and not self.counts.provisional:
-            self.counts.provisional = outcome.answer.provisional
-            self.context.note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
-        return self.loader.load(listing, outcome, repeat=repeat)
+        if result.answer.provisional and not self.counts.provisional:
+            self.counts.provisional = result.answer.provisional
+            self.context.note(f"provisional by the provider's own words ({result.answer.provisional}); it stays open")
+        return self.loader.load(listing, result, repeat=repeat)
 
     # --- 7: counts ----------------------------------------------------------------------------------------------------
 

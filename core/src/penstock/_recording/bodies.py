@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome
+from penstock._fetch.call import Call, CallResult
 from penstock._recording.masking import Fields, Masking, replaced_json, text_of
 from penstock.connector import Stream
 from penstock.envelope import GZIP, ZIP, utf8_body
@@ -30,17 +30,17 @@ _NOT_MASKABLE = "its format is not one that can be masked value by value; --reco
 
 @frozen(kw_only=True, eq=False)
 class Exchange:
-    """A call of the run and its outcome, in the order of the calls."""
+    """A call of the run and its result, in the order of the calls."""
 
     number: int
     source: ConfiguredSource
     call: Call
-    outcome: Outcome
+    result: CallResult
 
     @property
     def has_records(self) -> bool:
         """Whether records are in the response. The response to a submission or a poll has the state of the report."""
-        response, items = self.outcome.response, self.outcome.answer.items
+        response, items = self.result.response, self.result.answer.items
         if response is not None and response.file is not None:
             return True
         return any(not self.call.lenient or item.format != "object" for item in items)
@@ -76,7 +76,7 @@ class Bodies:
 
     def kept_body(self, exchange: Exchange) -> Body:
         """The body of a response as it is kept."""
-        response, answer, stream = exchange.outcome.response, exchange.outcome.answer, exchange.call.stream
+        response, answer, stream = exchange.result.response, exchange.result.answer, exchange.call.stream
         assert response is not None
         if stream is None:
             return self._without_secrets(response)
@@ -98,8 +98,8 @@ class Bodies:
             return self._shortened(response)
         if raw.lstrip()[:1] not in (b"{", b"["):
             return self._shortened(response) if not formats else self.left_out(_NOT_MASKABLE)
-        verdict = exchange.outcome.verdict
-        problem = verdict.error if isinstance(verdict, Refuse) else exchange.outcome.error
+        verdict = exchange.result.verdict
+        problem = verdict.error if isinstance(verdict, Refuse) else exchange.result.error
         unread = isinstance(problem, BrokenBodyError)
         body = Body(suffix=".json", measured=response.measured)
         stamps = getattr(exchange.call.envelope, "stamps", {})
@@ -128,7 +128,7 @@ class Bodies:
         coding = getattr(exchange.call.envelope, "encoding", None) or "utf-8"
         body = Body(suffix=".csv", measured=True)
         files: dict[str, io.BytesIO] = {}
-        for item in exchange.outcome.answer.items:
+        for item in exchange.result.answer.items:
             if item.path not in files:
                 files[item.path] = io.BytesIO()
                 if item.format == "csv":
@@ -152,7 +152,7 @@ class Bodies:
 
     def _json_of_file(self, exchange: Exchange, fields: Fields) -> Body:
         """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
-        items = tuple(exchange.outcome.answer.items)
+        items = tuple(exchange.result.answer.items)
         if len(items) != 1 or items[0].format not in ("array", "object"):
             return self.left_out(_NOT_MASKABLE)
         body = Body(suffix=".json")

@@ -23,7 +23,7 @@ from attrs import define, evolve, field
 
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, JudgeCall, Outcome
+from penstock._fetch.call import Call, CallResult, JudgeCall
 from penstock._recording.bodies import Bodies, Body, Downloads, Exchange
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json
@@ -35,7 +35,7 @@ from penstock.settings import OpenFor, keys_of
 MANIFEST = "recording.json"
 FORMAT = 1
 
-Send = Callable[[], Outcome]
+Send = Callable[[], CallResult]
 
 _CREDENTIALS = frozenset(  # headers
     {
@@ -132,7 +132,7 @@ class Recorder:
             f"{MAX_HELD_BYTES >> 20} MiB of responses had no records",
         )
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> CallResult:
         """Make the call, and keep it. A response without records is kept in memory until the end of the run."""
         with self._lock:
             self._number += 1
@@ -142,28 +142,28 @@ class Recorder:
             try:
                 self._note_masked_values(call.request)
             except OSError as error:
-                return Outcome(call=call, error=self._unwritable(error))
-        outcome = send()
-        exchange = Exchange(number=number, source=source, call=call, outcome=outcome)
-        response = outcome.response
+                return CallResult(call=call, error=self._unwritable(error))
+        result = send()
+        exchange = Exchange(number=number, source=source, call=call, result=result)
+        response = result.response
         with self._lock:
             if response is None or not exchange.has_records:
                 size = len(response.body) if response is not None else 0
                 if self._held_bytes + size <= MAX_HELD_BYTES:
                     self._held_bytes += size
                     self._held.append(exchange)
-                    return outcome
+                    return result
             try:
                 bodies = self._bodies
                 self._write(
                     exchange, bodies.kept_body(exchange) if exchange.has_records else bodies.left_out(_TOO_MANY)
                 )
             except OSError as error:
-                return Outcome(call=call, error=self._unwritable(error))
-        return outcome
+                return CallResult(call=call, error=self._unwritable(error))
+        return result
 
     def _body_without_records(self, exchange: Exchange) -> Body:
-        response = exchange.outcome.response
+        response = exchange.result.response
         return Body(suffix="") if response is None else self._downloads.without_grants(self._bodies.kept_body(exchange))
 
     def _unwritable(self, error: OSError) -> SinkError:
@@ -217,7 +217,7 @@ class Recorder:
         return None if new == text else json.dumps(new).encode() if token[:1] == b'"' else new.encode()
 
     def _write(self, exchange: Exchange, body: Body) -> None:
-        call, response, error = exchange.call, exchange.outcome.response, exchange.outcome.error
+        call, response, error = exchange.call, exchange.result.response, exchange.result.error
         stem = f"{exchange.number:05d}{f'-{call.stream.name}' if call.stream is not None else ''}"
         folder = self.folder / quote(exchange.source.name, safe="")
         about: dict[str, Any] = {

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START_BYTES, SPOOL_BYTES
-from penstock._fetch.call import Call, JudgeCall, Outcome
+from penstock._fetch.call import Call, CallResult, JudgeCall
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
@@ -88,8 +88,8 @@ class Recording:
     def finish(self) -> Sequence[str]:
         return ()
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> Outcome:
-        """The recorded outcome, judged anew."""
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> CallResult:
+        """The recorded result, judged anew."""
         stream = call.stream.name if call.stream is not None else None
         recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")
         key = _key(
@@ -107,12 +107,14 @@ class Recording:
                 "--full: then it has no final days, and a replay of it takes no --full. Record again with the options "
                 "of the replay."
             )
-            return Outcome(call=call, error=TransportError(seen, advice).at(request=call.request))
+            return CallResult(call=call, error=TransportError(seen, advice).at(request=call.request))
         if "error" in about:
-            return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request))
+            return CallResult(
+                call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request)
+            )
         if "withheld" in about:
             why = f"the recording lacks the body of {path.name}: {about['withheld']}"
-            return Outcome(call=call, error=ProviderError(why))
+            return CallResult(call=call, error=ProviderError(why))
         body = path.with_name(about["body"])
         size = body.stat().st_size if body.is_file() else None
         if size != about["bytes"]:
@@ -121,15 +123,15 @@ class Recording:
                 f"the recording is damaged: {body} {seen}, and {about['bytes']} bytes were written. Copy it again, "
                 f'or, if you edited it, correct "bytes" in {path.name}'
             )
-            return Outcome(call=call, error=ProviderError(why))
+            return CallResult(call=call, error=ProviderError(why))
         response = self._response(body, about, call, source.settings.max_report_mib << 20)
         try:
             verdict, answer = judge(call, response)
         except Exception as error:
-            return Outcome(call=call, response=response, error=error)
+            return CallResult(call=call, response=response, error=error)
         if isinstance(verdict, Retry):
-            return Outcome(call=call, response=response, error=verdict.error)
-        return Outcome(call=call, response=response, verdict=verdict, answer=answer)
+            return CallResult(call=call, response=response, error=verdict.error)
+        return CallResult(call=call, response=response, verdict=verdict, answer=answer)
 
     @staticmethod
     def _response(path: Path, about: Mapping[str, Any], call: Call, max_unpacked_bytes: int) -> Response:

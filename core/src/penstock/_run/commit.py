@@ -221,14 +221,14 @@ class Committer:
         entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
         writers = [read.loaded.writer for read in replacing]
         # 3. Commit rows and ledger row in one step.
-        outcomes = self._commit_rows(list(zip(writers, entries, strict=True)))
+        results = self._commit_rows(list(zip(writers, entries, strict=True)))
         committed: list[ReadResult] = []
-        for read, entry, outcome in zip(replacing, entries, outcomes, strict=True):  # 4. Log what became of it.
-            if isinstance(outcome, Exception):
-                error = sink_error(outcome, type(self.target).__name__)
+        for read, entry, result in zip(replacing, entries, results, strict=True):  # 4. Log what became of it.
+            if isinstance(result, Exception):
+                error = sink_error(result, type(self.target).__name__)
                 self.failures.add(read.result.planned, (read.partition,), error)
             else:
-                self._log_delivered(read, outcome, entry.replaces)
+                self._log_delivered(read, result, entry.replaces)
                 committed.append(read.result)
         return committed
 
@@ -239,12 +239,12 @@ class Committer:
         commit_group, correct = self.target.commit_group, "a ledger entry or an error for each writer"
         try:
             with sink_errors(type(self.target).__name__):
-                outcomes = list(check_returned(commit_group, commit_group(commits), Iterable, correct))
-            if wrong := [outcome for outcome in outcomes if not isinstance(outcome, (LedgerEntry, Exception))]:
+                results = list(check_returned(commit_group, commit_group(commits), Iterable, correct))
+            if wrong := [result for result in results if not isinstance(result, (LedgerEntry, Exception))]:
                 check_returned(commit_group, wrong[0], (), correct)
         except Exception as error:
             return [error] * len(commits)
-        return outcomes
+        return results
 
     # --- 1: what may not be replaced ----------------------------------------------------------------------------------
 

@@ -240,21 +240,21 @@ class DuckTarget(BaseTarget):
         """
         See :meth:`penstock.sinks.Target.commit_group`. One transaction; if it fails, each partition is committed alone.
         """
-        outcomes = [_result_or_error(writer.prepare, entry) for writer, entry in commits]
+        results = [_result_or_error(writer.prepare, entry) for writer, entry in commits]
         prepared = [
-            (number, commits[number][0], outcome)
-            for number, outcome in enumerate(outcomes)
-            if isinstance(outcome, LedgerEntry)
+            (number, commits[number][0], result)
+            for number, result in enumerate(results)
+            if isinstance(result, LedgerEntry)
         ]
         error = _result_or_error(self._replace, [(writer, entry) for _, writer, entry in prepared])
         if error is not None:
             for number, writer, entry in prepared:
                 alone = error if len(prepared) == 1 else _result_or_error(self._replace, [(writer, entry)])
-                outcomes[number] = alone or entry
+                results[number] = alone or entry
         for writer, _ in commits:
             writer.abort()
         fault_point("duckdb.committed")
-        return outcomes
+        return results
 
     def _replace(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> None:
         with self.database.transaction():

@@ -130,8 +130,8 @@ class FileCommitter:
             if commit.error is not None:
                 self._files.discard(partition.files)
         self.deliver(group)
-        outcomes = iter([commit.error or commit.write.entry for commit in group])
-        return [next(outcomes) if isinstance(outcome, Staged) else outcome for outcome in staged]
+        results = iter([commit.error or commit.write.entry for commit in group])
+        return [next(results) if isinstance(result, Staged) else result for result in staged]
 
     def _make_intent(self, staged: Staged) -> PendingCommit:
         entry = staged.entry

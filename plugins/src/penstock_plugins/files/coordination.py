@@ -81,8 +81,8 @@ class Coordination:
 
     def commit_staged(self, staged: Sequence[Staged]) -> list[Failure | None]:
         """Commit partitions that a worker has staged. Returns the error of each, None where it was committed."""
-        outcomes = self._target.committer.commit_group([self._receive(partition) for partition in staged])
-        return [Failure.of(outcome) if isinstance(outcome, Exception) else None for outcome in outcomes]
+        results = self._target.committer.commit_group([self._receive(partition) for partition in staged])
+        return [Failure.of(result) if isinstance(result, Exception) else None for result in results]
 
     def _receive(self, staged: Staged) -> Staged | Exception:
         """What a worker staged, as this process sees it, with its rejected records."""
@@ -239,17 +239,17 @@ class StagingTarget(BaseTarget):
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
         """See :meth:`penstock.sinks.Target.commit_group`."""
-        outcomes: list[LedgerEntry | Exception] = []
+        results: list[LedgerEntry | Exception] = []
         staged = stage_all(self._files, commits)
         sent = [self._prepare_for_sending(result) for result in staged if isinstance(result, Staged)]
         failures = iter(self._coordinator.commit_staged(sent))
         for result in staged:
             if isinstance(result, Staged):
                 failure = next(failures)
-                outcomes.append(result.entry if failure is None else failure.error)
+                results.append(result.entry if failure is None else failure.error)
             else:
-                outcomes.append(result)
-        return outcomes
+                results.append(result)
+        return results
 
     def _prepare_for_sending(self, staged: Staged) -> Staged:
         """What was staged, without what the coordinator's ledger has, and with rejected records in a file."""

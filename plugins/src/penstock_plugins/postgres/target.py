@@ -150,11 +150,11 @@ class PostgresTarget(BaseTarget):
         See :meth:`penstock.sinks.Target.commit_group`. Neighbours that are small are one transaction; if it fails, each
         of them is committed alone.
         """
-        outcomes: list[LedgerEntry | Exception] = []
+        results: list[LedgerEntry | Exception] = []
         for is_small, neighbours in groupby(commits, key=lambda commit: commit[0].is_small):
             group = list(neighbours)
-            outcomes += self._commit_together(group) if is_small and len(group) > 1 else map(_commit_alone, group)
-        return outcomes
+            results += self._commit_together(group) if is_small and len(group) > 1 else map(_commit_alone, group)
+        return results
 
     def _commit_together(self, commits: Sequence[WriterAndEntry]) -> Sequence[LedgerEntry | Exception]:
         """Commit in one transaction; if it fails, commit each partition alone, unless the run is to end."""

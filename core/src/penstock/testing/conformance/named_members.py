@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome
+from penstock._fetch.call import Call, CallResult
 from penstock._read.components import components_of
 from penstock.envelope import Envelope
 from penstock.names import did_you_mean
@@ -37,12 +37,12 @@ class NamedMembers(InMemoryLog):
     members: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
 
     def exchange(
-        self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
-    ) -> Outcome:
-        outcome, stream, envelope = send(), call.stream, call.envelope
-        good = isinstance(outcome.verdict, Accept) and outcome.response is not None and not outcome.answer.problem
+        self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: Callable[..., Any]
+    ) -> CallResult:
+        result, stream, envelope = send(), call.stream, call.envelope
+        good = isinstance(result.verdict, Accept) and result.response is not None and not result.answer.problem
         if not good or stream is None or not isinstance(envelope, Envelope):
-            return outcome
+            return result
         paginator = components_of(source, stream, ()).paginator
         options: dict[str, Any] = {"total": envelope.total, "pages": envelope.pages}
         members = ("more",) if getattr(paginator, "header", None) else ("more", "member")
@@ -50,10 +50,10 @@ class NamedMembers(InMemoryLog):
         paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
         self.named[stream.name] = {name: value for name, value in paths.items() if value}
         if self.named[stream.name]:
-            in_answer = set(_member_paths((outcome.response and outcome.response.members()) or {}))
+            in_answer = set(_member_paths((result.response and result.response.members()) or {}))
             self.members.setdefault(stream.name, set()).update(in_answer)
             self.present |= {(stream.name, name) for name, value in paths.items() if not in_answer.isdisjoint(value)}
-        return outcome
+        return result
 
     def findings(self, streams: Iterable[str]) -> list[Finding]:
         """The options whose members no answer had."""

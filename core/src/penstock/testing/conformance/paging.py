@@ -10,7 +10,7 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome
+from penstock._fetch.call import Call, CallResult
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run_report.report import RunReport
@@ -84,23 +84,23 @@ class _MovedRecord(InMemoryLog):
     streams: set[str] = field(factory=set)
 
     def exchange(
-        self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
-    ) -> Outcome:
-        outcome, first, stream = send(), self.pages.first_of(call.request.identity), call.stream
+        self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: Callable[..., Any]
+    ) -> CallResult:
+        result, first, stream = send(), self.pages.first_of(call.request.identity), call.stream
         if first is None or stream is None or stream.poller is not None:  # a report does not move while it is read
-            return outcome
+            return result
         former = next(iter(first.answer.items), None)
-        items = tuple(outcome.answer.items)
+        items = tuple(result.answer.items)
         if former is None or former.format != "array" or not items:
-            return outcome
+            return result
         if any(column.hash_of for column in stream.columns if column.name in stream.key):
-            return outcome  # equal records are several ones where the provider gives them no key
+            return result  # equal records are several ones where the provider gives them no key
         elements = _elements(former)
         if sum(len(_elements(item)) for item in items if item.format == "array") >= len(elements):
-            return outcome  # a page longer than the others is none of a listing that moved
+            return result  # a page longer than the others is none of a listing that moved
         again = evolve(former, raw=b"[" + bytes(elements[0]) + b"]")
         self.streams.add(stream.name)
-        return outcome._replace(answer=evolve(outcome.answer, items=(*items, again)))
+        return result._replace(answer=evolve(result.answer, items=(*items, again)))
 
 
 def _elements(items: Items) -> list[msgspec.Raw]:

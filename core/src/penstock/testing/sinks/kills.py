@@ -116,7 +116,7 @@ class KillTests(Suite):
         runs = [entry.run_id for entry in ledger_of(target).entries(SOURCE, "clicks").values()]
         target.close()
 
-        assert [isinstance(outcome, SinkError) for outcome in done] == [False, True, False]
+        assert [isinstance(result, SinkError) for result in done] == [False, True, False]
         assert runs == ["r1", "r0", "r1"]
         former = click(9, report_date=date(2026, 3, 2))
         assert self.found(place, CLICKS) == plain(CLICKS, [*days[a_day(1)], *days[a_day(3)], former])
