@@ -339,7 +339,7 @@ def test_a_stop_leaves_each_row_known_or_unknown(step: str, tmp_path: Path) -> N
     }
     job = Job(tmp_path, first.get(step, []), action=action, rows=2, authenticator=Login(), login=log_in)
     if step == "turn":
-        job.rate_limit.hold(5.0)
+        job.rate_limit.pause_here(5.0)
         stop = stopped(StoppedError("stopped while waiting"))
         job.clock.sleep = lambda seconds: stop()  # type: ignore[method-assign, assignment, return-value]
 

@@ -22,7 +22,7 @@ from command_in_subprocess import command, configure, finished, toml
 from penstock import Project, RunResult, SandboxResponse, Secret, UsageError
 from penstock.errors import TargetError
 from penstock.testing.conformance import QUICK
-from penstock_plugins.files.locks import hold
+from penstock_plugins.files.locks import lock_file
 from penstock_plugins.integrations import singer_target
 from penstock_plugins.sink_kinds import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
@@ -306,7 +306,7 @@ def test_a_target_that_outlives_its_run_is_waited_for(
     assert "of a run that was killed still runs" in early.errors[0]["message"]
     assert not (warehouse.folder / "configs.jsonl").exists(), "another target was started"
     (warehouse.folder / "go").touch()
-    with hold(warehouse.folder / "ledger" / "talroo.target.lock"):  # the target has ended
+    with lock_file(warehouse.folder / "ledger" / "talroo.target.lock"):  # the target has ended
         assert (warehouse.folder / "configs.jsonl").exists()
     assert finished(warehouse.folder, *words)[0] == 0
     assert bag(warehouse.rows()) == bag(warehouse.truth())

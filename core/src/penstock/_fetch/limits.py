@@ -108,11 +108,11 @@ class RateLimit:
 
     def cool_down(self, seconds: float) -> None:
         """Start no request of this source for so many seconds, in no process of the run."""
-        self.hold(seconds)
+        self.pause_here(seconds)
         if self.on_cool_down is not None:
             self.on_cool_down(seconds)
 
-    def hold(self, seconds: float) -> None:
+    def pause_here(self, seconds: float) -> None:
         """Start no request of this source for so many seconds, in this process."""
         with self._lock:
             self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
@@ -139,6 +139,6 @@ class Parking:
             self.on_park(error)
         self.error = error
 
-    def hold(self, error: ParkedError) -> None:
+    def park_here(self, error: ParkedError) -> None:
         """Make no further request, in this process."""
         self.error = self.error or error

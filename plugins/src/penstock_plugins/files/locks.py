@@ -151,7 +151,7 @@ def _of_workers(state: Path, source: str) -> Path:
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Iterator[None]:
     """Hold a lock file for a moment; waits for any other process."""
     with _open(path) as file, file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -28,7 +28,7 @@ from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
 from penstock_plugins.files.datapackage import describe
 from penstock_plugins.files.disk import file_name, ignores_case
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.locks import SourceLock, hold
+from penstock_plugins.files.locks import SourceLock, lock_file
 from penstock_plugins.files.migration import move_to_this_layout
 from penstock_plugins.files.source_files import STATE, SourceFiles
 
@@ -222,7 +222,7 @@ class FileTarget(BaseTarget):
             is_part = self._lock is not None and self._lock.part is not None
             # The other parts of the run describe the same files.
             path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
-            with hold(path) if is_part else nullcontext():
+            with lock_file(path) if is_part else nullcontext():
                 describe(self.files, self.ledger, self._claimed, self._layouts)
         finally:
             self.files.close()

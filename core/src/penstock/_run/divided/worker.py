@@ -258,9 +258,9 @@ def _following(peers: RemotePeers, clients: Mapping[str, SourceClient]) -> Itera
                 peers.clock.stop.set()
             for name, client in list(clients.items()):
                 if name in state.cooling_down:
-                    client.rate_limit.hold(state.cooling_down[name])
+                    client.rate_limit.pause_here(state.cooling_down[name])
                 if (parked := state.parked.get(name)) is not None:
-                    client.parking.hold(parked.error)
+                    client.parking.park_here(parked.error)
 
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()
