@@ -54,20 +54,20 @@ class Connections:
         for url in (self.proxy, *self._environment.values()):
             _mask_password(url)
 
-    def opener(self, url: str, origin: str) -> tuple[Any, str]:
+    def pool_for(self, url: str, origin: str) -> tuple[Any, str]:
         """
-        What opens ``url``, and the address to open there: the connections to the source's own origin, which send the
-        target of their attempt; for another origin, and through a proxy, a manager, which parses the URL and looks for
-        some.
+        The pool that opens ``url``, and the address to open there. It has the connections to the source's own origin,
+        which send the target of their attempt; for another origin, and through a proxy, it is a manager of pools, which
+        parses the URL and looks for one.
         """
         if (pool := self._base_pool) is not None and origin == self.base_origin:
             return pool, "/"
-        manager = self.manager(url)
+        manager = self.pool_manager_for(url)
         if origin == self.base_origin and manager.proxy is None:
             self._base_pool = manager.connection_from_url(url)
         return manager, url
 
-    def manager(self, url: str) -> urllib3.PoolManager:
+    def pool_manager_for(self, url: str) -> urllib3.PoolManager:
         """The pools for this URL, made at its first use."""
         address = urlsplit(url)
         proxy = self._proxy_for(address.scheme, address.hostname or "")

@@ -19,22 +19,26 @@ class NetworkAttempt:
     """
     One attempt, in one thread. ``address``: authority and target of its URL.
 
-    ``sent``: some of the request may have left. ``overdue``: its deadline passed. ``was_cut``: it was shut by us.
-    ``ends_early``: the connection ended where a line was due. ``surplus``: bytes lay behind the body.
+    Its state is set by `transport`, by the connection in use, which finds the attempt by ``current``, and by the thread
+    that watches its deadline.
     """
 
     def __init__(self, deadline: float, address: tuple[str, str], *, max_idle_s: float = IDLE_S) -> None:
         self.deadline = deadline
         self.authority, self.target = address
         self.max_idle_s = max_idle_s
-        self.connection: Any = None  # of urllib3, as `connections` makes them
-        self.socket: Any = None  # also when urllib3 let go of it, since the response has "Connection: close"
+        # Set by `transport`, for an origin that is not trusted.
         self.check_peer: Callable[[str], None] | None = None
-        self.sent = False
-        self.overdue = False
-        self.was_cut = False
-        self.ends_early = False
-        self.surplus = False
+        # Set by `connections`: AttemptConnection.connect and endheaders.
+        self.connection: Any = None
+        self.socket: Any = None  # also when urllib3 let go of it, since the response has "Connection: close"
+        self.sent = False  # some of the request may have left
+        # Set by `connections`: the body of a response.
+        self.ends_early = False  # the connection ended where a line was due
+        self.surplus = False  # bytes lay behind the body
+        # Set here, in the thread that watches, and by a transport that is closed.
+        self.overdue = False  # its deadline passed
+        self.was_cut = False  # it was shut by us
 
     def cut(self) -> None:
         """Make the thread that waits on this attempt's socket wake up."""
@@ -51,7 +55,10 @@ class _Current(threading.local):
 
 
 current = _Current()
-"""The attempt of this thread, for the connections that urllib3 makes or takes from its pool."""
+"""
+The attempt of this thread, for the connections that urllib3 makes or takes from its pool: ``urlopen`` hands nothing of
+the caller's on to them.
+"""
 
 
 WATCH_S = 0.1  # maximum delay until a deadline takes effect

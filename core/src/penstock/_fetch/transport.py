@@ -162,9 +162,9 @@ class Transport:
         if origin not in self._boundary.trusted:
             attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer)
         headers = self._headers(request, origin)
-        opener, address = self._connections.opener(url, origin)
+        pool, address = self._connections.pool_for(url, origin)
         self._deadlines.add(attempt)
-        return opener.urlopen(
+        return pool.urlopen(
             request.method,
             address,
             body=request.body,
