@@ -81,7 +81,7 @@ def run(
             on_event=on_event,
             recording=recording,
         )
-        result = _carry_out(setup_of_run, name, selection, context, actual_division)
+        result = _execute(setup_of_run, name, selection, context, actual_division)
     except PenstockError as error:
         notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
@@ -147,7 +147,7 @@ def _with_credentials(jobs: Sequence[Job], unusable: dict[str, PenstockError]) -
     return usable_jobs
 
 
-def _carry_out(
+def _execute(
     setup: Setup, name: str, selection: Selection, context: RunContext, division: DivisionOptions
 ) -> RunResult:
     """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""

@@ -23,7 +23,7 @@ from penstock._plan.planner import Planner, StreamPlan
 from penstock._plugins.plugin_errors import sink_errors
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
-from penstock._run.listed_accounts import AccountFailure, AccountRows, ListedAccounts, never_listed
+from penstock._run.listed_accounts import AccountFailure, AccountRows, compare_accounts, never_listed
 from penstock._run.reader_factory import PendingReports, ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
@@ -236,7 +236,7 @@ class JobRun:
                 self._add(stream, self._planner.accounts.known(stream) or ())
             return
         rows = AccountRows.of(planned, dependents, self._dependencies.rows(planned.key))
-        listed = ListedAccounts.of(self.job, rows, self.target.ledger)
+        listed = compare_accounts(self.job, rows, self.target.ledger)
         self._planner.notices += listed.notices
         for failure in listed.failures:
             self._fail_unplanned(failure)

@@ -73,33 +73,33 @@ class ListedAccounts:
     zones: Mapping[tuple[str, str], str] = field(factory=dict)
     to_remember: Mapping[str, Sequence[str]] = field(factory=dict)
 
-    @classmethod
-    def of(cls, job: Job, rows: AccountRows, ledger: Ledger | None) -> "ListedAccounts":
-        """The accounts of a lister's rows, compared with those that the ledger remembers."""
-        source, lister = job.source, rows.lister
-        notices = list(_unlisted_tables(source, rows))
-        failures = list[AccountFailure]()
-        zones, to_remember = dict[tuple[str, str], str](), dict[str, Sequence[str]]()
-        if job.has(lister, rows.of_account):  # one of several workers fails what has no name, and remembers
-            failures += _unnamed(rows)
-            if ledger is not None:
-                former = ledger.accounts(source.name, lister.name)
-                if former and not rows.accounts:
-                    return cls(notices=notices, failures=[*failures, *_no_longer_listed(source, rows, former)])
-                notices += _gone(source, rows, former, ledger)
-                to_remember[lister.name] = rows.accounts
-        if not rows.rows:
-            dependents = ", ".join(stream.name for stream in rows.dependents)
-            notices.append(f"{source.name}.{lister.name} lists no account, so that nothing is read of {dependents}")
-        by_stream = list[tuple[Stream, Sequence[str]]]()
-        for stream in rows.dependents:
-            zoned = _zoned(job, stream, rows)
-            by_stream.append((stream, zoned.accounts))
-            failures += zoned.failures
-            zones |= {(lister.name, account): zone for account, zone in zoned.zones.items()}
-            if stream.zone_from is not None and job.has(lister, None):
-                to_remember[zone_memory(stream)] = [zone_text(account, zone) for account, zone in zoned.zones.items()]
-        return cls(by_stream=by_stream, notices=notices, failures=failures, zones=zones, to_remember=to_remember)
+
+def compare_accounts(job: Job, rows: AccountRows, ledger: Ledger | None) -> ListedAccounts:
+    """The accounts of a lister's rows, compared with those that the ledger remembers."""
+    source, lister = job.source, rows.lister
+    notices = list(_unlisted_tables(source, rows))
+    failures = list[AccountFailure]()
+    zones, to_remember = dict[tuple[str, str], str](), dict[str, Sequence[str]]()
+    if job.has(lister, rows.of_account):  # one of several workers fails what has no name, and remembers
+        failures += _unnamed(rows)
+        if ledger is not None:
+            former = ledger.accounts(source.name, lister.name)
+            if former and not rows.accounts:
+                return ListedAccounts(notices=notices, failures=[*failures, *_no_longer_listed(source, rows, former)])
+            notices += _gone(source, rows, former, ledger)
+            to_remember[lister.name] = rows.accounts
+    if not rows.rows:
+        dependents = ", ".join(stream.name for stream in rows.dependents)
+        notices.append(f"{source.name}.{lister.name} lists no account, so that nothing is read of {dependents}")
+    by_stream = list[tuple[Stream, Sequence[str]]]()
+    for stream in rows.dependents:
+        zoned = _zoned(job, stream, rows)
+        by_stream.append((stream, zoned.accounts))
+        failures += zoned.failures
+        zones |= {(lister.name, account): zone for account, zone in zoned.zones.items()}
+        if stream.zone_from is not None and job.has(lister, None):
+            to_remember[zone_memory(stream)] = [zone_text(account, zone) for account, zone in zoned.zones.items()]
+    return ListedAccounts(by_stream=by_stream, notices=notices, failures=failures, zones=zones, to_remember=to_remember)
 
 
 def never_listed(source: ConfiguredSource, dependencies: Dependencies) -> Iterator[AccountFailure]:

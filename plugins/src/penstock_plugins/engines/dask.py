@@ -111,7 +111,7 @@ class Dask:
             requests = distributed.Queue(name, client=self.client)
             tasks = {
                 assignment.number: self.client.submit(
-                    carry_out, assignment, work, name, key=f"{name}-{assignment.number}", pure=False
+                    read_shard, assignment, work, name, key=f"{name}-{assignment.number}", pure=False
                 )
                 for assignment in assignments
             }
@@ -178,15 +178,15 @@ class _RunningTasks:
             coordinator.lost(number, _reason(task))
             return True
         try:
-            outcome = task.result(timeout=LOST_AFTER_S)
+            done = task.result(timeout=LOST_AFTER_S)
         except TimeoutError:
             return False
         except DISCONNECTED as error:
             coordinator.lost(number, f"its result was lost ({type(error).__name__})")
             return True
-        for message in outcome["sent"]:
+        for message in done["sent"]:
             coordinator.received(number, message)
-        coordinator.done(number, outcome["result"])
+        coordinator.done(number, done["result"])
         return True
 
 
@@ -201,7 +201,7 @@ def _reason(task: distributed.Future) -> str:
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 
-def carry_out(assignment: Assignment, work: Work, requests: str) -> Message:
+def read_shard(assignment: Assignment, work: Work, requests: str) -> Message:
     """The task of one shard. ``requests``: the name of the queue that the coordinator reads."""
     worker = distributed.get_worker()
     key = worker.get_current_task()

@@ -67,11 +67,11 @@ class RequestServer:
             self._last[request["reply_to"]] = (request["id"], "")
             for message in request["sent"]:
                 self.coordinator.received(request["number"], message)
-            self.pool.submit(self._carry_out, request)
+            self.pool.submit(self._reply_to_request, request)
         elif request["id"] == last and reply:  # it was sent again
             self.pool.submit(self._send, request["reply_to"], reply)
 
-    def _carry_out(self, request: Message) -> None:
+    def _reply_to_request(self, request: Message) -> None:
         reply = self.coordinator.reply(request["number"], request["message"])
         text = json.dumps({"id": request["id"], "reply": reply})
         self._last[request["reply_to"]] = (request["id"], text)

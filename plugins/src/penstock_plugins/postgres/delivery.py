@@ -182,7 +182,7 @@ class ReplacingDelivery(Delivery):
                 row_differences = self._restate(relation, entry, delete_first=delete_first)
             else:
                 replacement = self._replacement(rows, relation, self._of_partition(rows.table))
-                replacement.carry_out(rows.count, delete_first=delete_first)
+                replacement.replace_rows(rows.count, delete_first=delete_first)
         return entry if row_differences is None else evolve(entry, changes=row_differences)
 
     def _restate(self, relation: NewRowsRelation, entry: LedgerEntry, *, delete_first: bool) -> dict[str, int]:
@@ -195,7 +195,7 @@ class ReplacingDelivery(Delivery):
         compared = self._compared(scope, rows.table.columns if reshaped else rows.table.added)
         measures = tuple(name for name in rows.layout.measures if name in compared)
         replacement = self._replacement(rows, relation, scope, compared, measures)
-        differences = replacement.carry_out(rows.count, delete_first=delete_first)
+        differences = replacement.replace_rows(rows.count, delete_first=delete_first)
         # Names of the ledger: inserted rows came, deleted rows went, restated rows changed in a compared column.
         changes = {"came": differences.inserted, "went": differences.deleted, "changed": differences.restated}
         if any(changes.values()):
@@ -239,9 +239,9 @@ class MergingDelivery(Delivery):
             self.database.run("select set_config('enable_nestloop', 'on', true)")
         for rows in self.rows.values():
             if rows is not self.main:
-                differences = self._children(rows).carry_out(rows.count, delete_first=delete_first)
+                differences = self._children(rows).replace_rows(rows.count, delete_first=delete_first)
                 self._count_children(rows.layout.stream, differences)
-        self._merge().carry_out(self.main.count)
+        self._merge().merge_rows(self.main.count)
         return entry
 
     def _count_children(self, stream: str, differences: RowDifferences) -> None:

@@ -27,7 +27,7 @@ class Merge:
     relation: NewRowsRelation
     scope: Scope
 
-    def carry_out(self, count: int) -> None:
+    def merge_rows(self, count: int) -> None:
         """Merge ``count`` new rows, and add the inserted ones to the ledger's count. Raises NotStoredError."""
         table, others = self.table, without_key(self.table, self.table.columns)
         columns = columns_sql(table.columns)

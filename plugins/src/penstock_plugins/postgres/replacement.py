@@ -108,7 +108,7 @@ class Replacement:
     compared: Sequence[str]
     measures: Sequence[str] = ()
 
-    def carry_out(self, count: int, *, delete_first: bool) -> RowDifferences:
+    def replace_rows(self, count: int, *, delete_first: bool) -> RowDifferences:
         """
         Replace the rows of ``scope`` by ``count`` new ones. ``delete_first``: delete, update and insert one after the
         other, for a table with another unique index, in which a new row may have the value of a deleted one.

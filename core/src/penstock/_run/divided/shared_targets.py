@@ -79,7 +79,7 @@ class SharedTargets:
         if request.text is not None:
             leased.sent = 0
             try:
-                leased.reply = self._threads[leased.source].submit(self._carry_out, number, request.text)
+                leased.reply = self._threads[leased.source].submit(self._reply_to_request, number, request.text)
             except RuntimeError:  # the run ends
                 return TargetReply(replaced=True)
         wait([leased.reply], timeout=WAIT_S)
@@ -95,7 +95,7 @@ class SharedTargets:
         leased.sent += len(piece)
         return TargetReply(piece, more=leased.sent < len(text))
 
-    def _carry_out(self, number: int, text: str) -> str:
+    def _reply_to_request(self, number: int, text: str) -> str:
         leased = self._leases.get(number)
         if leased is None:  # ended while the request waited for another one
             raise StoppedError(REPLACED)
