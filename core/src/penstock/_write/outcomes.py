@@ -35,44 +35,56 @@ def outcome_of(
 
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
-    answered = f"{connector.title} answered {action.name} with HTTP"
+    judged = _verdict_or_receipts(connector, action, response, rows)
+    if isinstance(judged, Accept):
+        return _receipts_of(_by_body(connector, action, response), rows, response)
+    return _receipts_of(judged, rows, response) if isinstance(judged, (Skip, Refuse, Retry)) else judged
+
+
+def _verdict_or_receipts(
+    connector: Connector, action: Action, response: Response, rows: Sequence[Values]
+) -> Verdict | Sequence[Receipt]:
+    """What the first judge or rule makes of a response; Accept: the body is not looked at yet."""
+    if action.judge is not None:
+        judged = _checked_receipts(action.judge, action.judge(response, rows), len(rows))
+        if judged is not None:
+            return judged
     by_action, by_connector, by_default = (
         status_judge(connector.title, table, connector.reason, action.name)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
-    meaning: Sequence[Receipt] | Verdict | _Done | None = None
-    if action.judge is not None:
-        meaning = _checked_receipts(action.judge, action.judge(response, rows), len(rows))
     for judge in (by_action, connector.judge, by_connector, by_default):
-        if meaning is None and judge is not None:
-            meaning = check_returned(judge, judge(response, None), Verdict | None, VERDICTS)
-    if meaning is None:
-        meaning = _by_class(connector, answered, response)
-    if isinstance(meaning, Accept):
-        meaning = _by_body(connector, action, response)
-    if isinstance(meaning, _Done):
-        return same_receipts(rows, "done", meaning.reason, _stored_answer(response))
-    if isinstance(meaning, Skip):
-        return same_receipts(rows, "refused", meaning.reason)
-    if isinstance(meaning, Refuse):
-        if not isinstance(meaning.error, RefusedError):
-            return meaning
-        return same_receipts(rows, "refused", str(meaning.error), _stored_answer(response))
-    if isinstance(meaning, Retry):
-        if meaning.throttle or meaning.renew or meaning.correct_clock:
-            return meaning
-        return same_receipts(rows, "unknown", str(meaning.error), _stored_answer(response))
-    return meaning
+        if judge is not None:
+            verdict: Verdict | None = check_returned(judge, judge(response, None), Verdict | None, VERDICTS)
+            if verdict is not None:
+                return verdict
+    return _by_class(connector, f"{connector.title} answered {action.name} with HTTP", response)
 
 
-def _checked_receipts(judge: ActionJudge, meaning: Any, rows: int) -> Sequence[Receipt] | Verdict | None:
+def _receipts_of(
+    verdict: "_Done | Skip | Refuse | Retry", rows: Sequence[Values], response: Response
+) -> Sequence[Receipt] | Retry | Refuse:
+    """The receipts that follow from a verdict on all rows; the verdict where it is none on the rows."""
+    match verdict:
+        case _Done(reason):
+            return same_receipts(rows, "done", reason, _stored_answer(response))
+        case Skip(reason):
+            return same_receipts(rows, "refused", reason)
+        case Refuse(RefusedError() as error):
+            return same_receipts(rows, "refused", str(error), _stored_answer(response))
+        case Retry(error, throttle=False, renew=False, correct_clock=False):
+            return same_receipts(rows, "unknown", str(error), _stored_answer(response))
+    return verdict
+
+
+def _checked_receipts(judge: ActionJudge, returned: Any, rows: int) -> Sequence[Receipt] | Verdict | None:
     """What the judge of an action returned. Raises PluginError for receipts that are not one for each row."""
-    are_complete = isinstance(meaning, Sequence) and sorted(
-        receipt.row if isinstance(receipt, Receipt) else -1 for receipt in meaning
+    are_complete = isinstance(returned, Sequence) and sorted(
+        receipt.row if isinstance(receipt, Receipt) else -1 for receipt in returned
     ) == list(range(rows))
     expected = Sequence if are_complete else Verdict | None
     write = f"None, a verdict, or one Receipt for each of the {rows} rows (row=0, 1, ...)"
-    checked: Sequence[Receipt] | Verdict | None = check_returned(judge, meaning, expected, write)
+    checked: Sequence[Receipt] | Verdict | None = check_returned(judge, returned, expected, write)
     return checked
 
 
