@@ -33,7 +33,7 @@ from penstock import (
 )
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Division
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._plugins.registry import Registry
 from penstock._run import runner
 from penstock._run.context import new_run
@@ -180,7 +180,7 @@ def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tup
     with serve(app) as server:
         settings = SourceSettings(base_url=server.base_url, retries=0)
         source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
-        jobs = [Job(source=evolve(source, name=name), streams=("things", "details"), sink=sink) for name in SOURCES]
+        jobs = [ReadJob(source=evolve(source, name=name), streams=("things", "details"), sink=sink) for name in SOURCES]
         return runner.run_jobs(new_run(jobs, clock=ShiftedClock(then().now(), sink.stop), **options)), server.requests
 
 
@@ -214,7 +214,7 @@ def test_a_coordinator_has_a_bounded_number_of_targets_open(tmp_path: Path, fail
     sink = DivisibleSink(ledger_path=tmp_path / "ledger.sqlite", fails_later=fails_later)
     settings = SourceSettings(base_url="http://127.0.0.1:1")
     source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
-    jobs = [Job(source=evolve(source, name=name), streams=("things",), sink=sink) for name in SOURCES]
+    jobs = [ReadJob(source=evolve(source, name=name), streams=("things",), sink=sink) for name in SOURCES]
     parts = {name: (1 + number % 2,) for number, name in enumerate(SOURCES)}
 
     report = run_divided(

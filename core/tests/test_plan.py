@@ -9,8 +9,8 @@ from attrs import define, evolve, field, frozen
 from configured_source import a_source
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, reader_version, same_settings
-from penstock._plan.job import Job
 from penstock._plan.planner import Planner, grouped, plan_job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import requested_window
 from penstock.connector import Stream
@@ -132,14 +132,14 @@ class FakeSink:
         return self.target
 
 
-def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks",), **more: Any) -> Job:
+def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks",), **more: Any) -> ReadJob:
     settings = more.pop("settings", None) or Settings(ids=("1",))
     source = a_source(ACCOUNTS, CLICKS, LEADS, LATER, settings=settings)
     sink: Any = FakeSink(target)
-    return Job(source=source, streams=streams, sink=sink, **more)
+    return ReadJob(source=source, streams=streams, sink=sink, **more)
 
 
-def days_of(job: Job, now: datetime = NOW) -> list[tuple[str, str]]:
+def days_of(job: ReadJob, now: datetime = NOW) -> list[tuple[str, str]]:
     return [(one.partition.values[-1][1], one.reason) for one in plan_job(job, now).partitions]
 
 

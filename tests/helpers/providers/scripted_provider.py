@@ -14,9 +14,9 @@ from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
+from penstock._plan.read_job import ReadJob
 from penstock._plugins.registry import Registry
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
@@ -109,9 +109,9 @@ class ScriptedProvider:
         finally:
             target.close()
 
-    def _job(self, base_url: str, since: str, until: str, more: dict[str, Any]) -> Job:
+    def _job(self, base_url: str, since: str, until: str, more: dict[str, Any]) -> ReadJob:
         settings = SourceSettings(base_url=base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02, **more)
-        return Job(
+        return ReadJob(
             source=ConfiguredSource.of(Registry([self, penstock_plugins]), "shop", settings),
             streams=tuple(self.chosen) or tuple(stream.name for stream in self.streams),
             sink=self.sink,

@@ -13,9 +13,9 @@ from penstock._config.function_trials import trial_problems
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import fingerprint, same_settings
-from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry
 from penstock._project.check import check_credentials
@@ -139,9 +139,11 @@ def read_into(
     return run_jobs(new_run(jobs, clock=clock or Clock(), on_event=on_event))
 
 
-def _job(source: ConfiguredSource, sink: Sink, streams: Sequence[str], *, strict: bool = False, **options: Any) -> Job:
+def _job(
+    source: ConfiguredSource, sink: Sink, streams: Sequence[str], *, strict: bool = False, **options: Any
+) -> ReadJob:
     chosen = chosen_streams(source, streams)
-    return Job(source=source, streams=chosen, sink=sink, allowed=Allowance(strict=strict), **options)
+    return ReadJob(source=source, streams=chosen, sink=sink, allowed=Allowance(strict=strict), **options)
 
 
 def plan(source: ConfiguredSource, sink: Sink, *streams: str, now: datetime, **options: Any) -> Plan:

@@ -13,8 +13,8 @@ from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
-from penstock._project.jobs import unnamed_error
 from penstock._project.plan import PlanResult
+from penstock._project.selected_jobs import unnamed_error
 from penstock.names import counted
 
 Span = Sequence[PlannedPartition]

@@ -15,8 +15,8 @@ from penstock._cli.follow import following, stopping
 from penstock._cli.lines import Lines
 from penstock._cli.options import DURATION, selection
 from penstock._cli.session import Session, command
-from penstock._project.jobs import unnamed_error
 from penstock._project.run_result import RunResult
+from penstock._project.selected_jobs import unnamed_error
 from penstock._util.clock import Clock
 from penstock._util.files import write_json
 from penstock.commands.process import only_data_on_stdout

@@ -9,5 +9,5 @@ The plan of a run: the partitions of its streams that are not final. No network.
 - ``dependencies``: streams that need the rows of others
 - ``halves``: a slice in two, where a response is cut at a ceiling
 - ``division``: the shards of a run of several processes
-- ``job`` and ``plan``: the values: the job that is planned, slices, planned partitions
+- ``read_job`` and ``plan``: the values: the job that is planned, slices, planned partitions
 """

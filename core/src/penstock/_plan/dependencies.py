@@ -13,8 +13,8 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import parent_with_days
-from penstock._plan.job import Job
 from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.model import Batch, Partition
 
@@ -22,8 +22,8 @@ from penstock.model import Batch, Partition
 @frozen(eq=False, repr=False)
 class Families:
     """
-    ``chosen``: the streams that the job reads to deliver them, see ``Job.chosen``. ``children``: by parent, the streams
-    to read that are requested by its rows.
+    ``chosen``: the streams that the job reads to deliver them, see ``ReadJob.chosen``. ``children``: by parent, the
+    streams to read that are requested by its rows.
     """
 
     source: ConfiguredSource
@@ -31,7 +31,7 @@ class Families:
     children: Mapping[str, Sequence[Stream]]
 
     @classmethod
-    def of(cls, job: Job) -> "Families":
+    def of(cls, job: ReadJob) -> "Families":
         """The families of a job's streams."""
         chosen, children = job.chosen, dict[str, list[Stream]]()
         to_read = list(chosen)

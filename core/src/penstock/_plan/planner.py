@@ -14,10 +14,10 @@ from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
-from penstock._plan.job import Job
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
 from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches
 from penstock._plan.window import RequestedDays, slice_bounds
 from penstock.connector import Stream
@@ -45,7 +45,7 @@ class Planner:
     ``run_id``: that of a divided run, whose workers may be replaced.
     """
 
-    job: Job
+    job: ReadJob
     now: datetime
     target: Target | None
     run_id: str | None = None
@@ -220,7 +220,7 @@ def _is_next_day(partition: Partition, other: Partition) -> bool:
     return day - day_before == timedelta(days=1)
 
 
-def plan_job(job: Job, now: datetime) -> Plan:
+def plan_job(job: ReadJob, now: datetime) -> Plan:
     """
     The plan of a job, as far as the target's ledger determines it.
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts
 from penstock._plan.finality import parent_with_days
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.protocols import check_returned
@@ -43,7 +43,7 @@ def check_order(since: date | None, until: date | None) -> None:
         raise UsageError(f"--since {since} is after --until {until}: the window holds no day. Swap them.")
 
 
-def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
+def requested_window(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
     """
     The days of a stream that a job requests, and a notice for each bound that was clamped. ``zone``: in which today is
     determined. A child has no other days than its parent. Raises UsageError for a window without a day.
@@ -57,7 +57,7 @@ def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> t
     return common, [*notices, *parent_notices]
 
 
-def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
+def _window_without_parent(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
     since = job.since or job.source.settings.start
     until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
@@ -82,7 +82,7 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
     return Window(since=since, until=until), notices
 
 
-def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
+def _last_day(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
     """The last requested day: yesterday by default, of ``changes`` the present one; and a notice if it was clamped."""
     latest = latest_moment(stream, zone, now).date()
     if stream.kind == "changes":
@@ -116,7 +116,7 @@ def _earliest(stream: Stream, today: date) -> date | None:
 class RequestedDays:
     """``notices``: it adds one for each bound of a window that was clamped."""
 
-    job: Job
+    job: ReadJob
     accounts: Accounts
     now: datetime
     notices: list[str]

@@ -17,7 +17,7 @@ from penstock._config.target_text import shown_target
 from penstock._plugins.plugin_errors import connector_errors
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
-from penstock._write.job import ActionJob, GivenRows, Input, Query
+from penstock._write.action_job import ActionJob, GivenRows, Input, Query
 from penstock._write.outbox import Outbox, OutboxJob
 from penstock._write.rows import open_output, plain
 from penstock._write.sender import Sender

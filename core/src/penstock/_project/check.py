@@ -15,7 +15,7 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import connector_errors
-from penstock._project.jobs import Selection, check_missed_columns, jobs_for
+from penstock._project.selected_jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import (

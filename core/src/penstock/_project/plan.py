@@ -9,9 +9,9 @@ from attrs import evolve, field, frozen
 
 from penstock._config.config import ConfiguredSink
 from penstock._plan.division import divide_by_names, unit_of_partition
-from penstock._plan.job import Job
 from penstock._plan.plan import Plan, PlannedPartition
-from penstock._project.jobs import Selection, jobs_for, plan_of
+from penstock._plan.read_job import ReadJob
+from penstock._project.selected_jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Notice, Notices, Setup
 from penstock.errors import LockHeldError, SinkError, TargetError
 
@@ -92,7 +92,7 @@ def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now:
 
 def _plans(
     setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
-) -> tuple[list[Job], ConfiguredSink | None, list[Plan], bool]:
+) -> tuple[list[ReadJob], ConfiguredSink | None, list[Plan], bool]:
     """
     The jobs of a selection, their sink and their plans; and whether that is the target that was used last. One that
     cannot be read is left out, with a notice, unless it is the only one.
@@ -111,7 +111,9 @@ def _plans(
     raise AssertionError("the last candidate returns or raises")
 
 
-def _with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number: int) -> tuple[PlannedPartition, ...]:
+def _with_shards(
+    jobs: Sequence[ReadJob], planned: Iterable[PlannedPartition], number: int
+) -> tuple[PlannedPartition, ...]:
     """The planned partitions, each with the number of the shard that reads it."""
     division = divide_by_names(number, [job.source for job in jobs])
     sources = {job.source.name: job.source for job in jobs}

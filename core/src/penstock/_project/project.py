@@ -177,8 +177,8 @@ class Project:
         the one before it, with exit code 1. ``shards``: each partition also has the number of the shard, of so many,
         that reads it.
         """
-        from penstock._project.jobs import Selection
         from penstock._project.plan import plan
+        from penstock._project.selected_jobs import Selection
 
         selection = Selection(
             to=to,
@@ -236,9 +236,9 @@ class Project:
         Failed partitions, sources that cannot be used as configured, and a lock that another run holds, are in the
         result. Where no source can be used, the call raises.
         """
-        from penstock._project.jobs import Selection
         from penstock._project.recordings import RecordingOptions
         from penstock._project.run import DivisionOptions, run
+        from penstock._project.selected_jobs import Selection
 
         selection = Selection(
             to=to,

@@ -12,9 +12,9 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
-from penstock._project.jobs import PlanOnlySink, check_missed_columns
+from penstock._project.selected_jobs import PlanOnlySink, check_missed_columns
 from penstock._project.setup import Notices, Setup, window_of
 from penstock._read.components import components_of
 from penstock._run.context import new_run
@@ -53,7 +53,7 @@ class Records:
     they ask for its stream, the records are read anew, as they are consumed. Needs the extra ``arrow``.
     """
 
-    job: Job = field(repr=False)
+    job: ReadJob = field(repr=False)
     stream: str
     allow_rejected: bool = False
     on_event: OnEvent = field(repr=False)
@@ -171,7 +171,7 @@ def read(
     streams = chosen_streams(configured, [stream])
     check_missed_columns(setup.config, [configured], {source: streams})
     first, last = window_of(since, until, clock(None).now().astimezone(configured.zone).date())
-    job = Job(
+    job = ReadJob(
         source=configured, streams=streams, accounts=accounts, sink=PlanOnlySink(), since=first, until=last, full=True
     )
     return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=clock)

@@ -11,8 +11,8 @@ from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._fetch.client import ExchangeRecording
-from penstock._plan.job import Job
-from penstock._project.jobs import Selection
+from penstock._plan.read_job import ReadJob
+from penstock._project.selected_jobs import Selection
 from penstock._project.setup import Notice
 from penstock.errors import UsageError
 
@@ -60,7 +60,7 @@ def as_recorded(selection: Selection, recording: "Recording") -> Selection:
     )
 
 
-def check_unmasked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
+def check_unmasked(recording: "Recording", jobs: Sequence[ReadJob], sink: ConfiguredSink | None) -> None:
     """Raises UsageError for a masked recording and a target with a ledger."""
     if recording.masked and any(job.sink.keeps_ledger for job in jobs):
         raise UsageError(

@@ -11,10 +11,10 @@ from attrs import evolve
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
-from penstock._plan.job import Job
-from penstock._project.jobs import Selection, pipeline_of, usable_jobs_for
+from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
+from penstock._project.selected_jobs import Selection, pipeline_of, usable_jobs_for
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._run.context import RunContext, new_run
 from penstock._run.runner import run_jobs
@@ -134,7 +134,7 @@ def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str],
         )
 
 
-def _with_credentials(jobs: Sequence[Job], unusable: dict[str, PenstockError]) -> list[Job]:
+def _with_credentials(jobs: Sequence[ReadJob], unusable: dict[str, PenstockError]) -> list[ReadJob]:
     """The jobs whose credentials can be used; the errors of the others are added. Raises UsageError without any."""
     for job in jobs:
         try:
@@ -163,7 +163,7 @@ def _execute(
         return RunResult.not_started(error)
 
 
-def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
+def _sharded(jobs: Sequence[ReadJob], shard: str, notice: Notice) -> list[ReadJob]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
     from penstock._run.divided.divisible import check_divisible  # a whole run starts without it
 

@@ -17,8 +17,8 @@ from attrs import frozen
 
 from penstock._config.target_text import secrets_in
 from penstock._plan.division import MAX_SHARDS, Division, Unit, divide, max_shards, unit_of_partition
-from penstock._plan.job import Job
-from penstock._project.jobs import Selection, jobs_for, plan_of
+from penstock._plan.read_job import ReadJob
+from penstock._project.selected_jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
@@ -45,7 +45,7 @@ class _WorkerJobs:
     sources: tuple[str, ...]  # those that the process that started the run can use
     started_at: datetime
 
-    def read(self) -> list[Job]:
+    def read(self) -> list[ReadJob]:
         """The jobs of the whole run."""
         sys.path.extend(path for path in self.path if path not in sys.path)
         setup = Setup(

@@ -15,7 +15,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeRecording, Peers, SourceClient
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
 from penstock._fetch.scheduler import Scheduler
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._plugins.registry import Registry
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
@@ -32,7 +32,7 @@ class RunContext:
     of a divided run, whose coordinator passes events to plugins, and records the run.
     """
 
-    jobs: Sequence[Job]
+    jobs: Sequence[ReadJob]
     clock: Clock
     started_at: datetime  # of the whole run
     run_report: RunReport
@@ -85,7 +85,7 @@ class RunContext:
 
 
 def new_run(
-    jobs: Sequence[Job],
+    jobs: Sequence[ReadJob],
     *,
     clock: Clock,
     unusable: Mapping[str, PenstockError] | None = None,

@@ -17,9 +17,9 @@ from penstock._fetch.call import Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Task
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.job import Job
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
+from penstock._plan.read_job import ReadJob
 from penstock._plugins.plugin_errors import sink_errors
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
@@ -64,7 +64,7 @@ class JobRun:
     called after the last task.
     """
 
-    job: Job
+    job: ReadJob
     number: int
     context: RunContext
     client: SourceClient
@@ -82,7 +82,7 @@ class JobRun:
     _times: StreamTimes = field(factory=StreamTimes, init=False)
 
     @classmethod
-    def open(cls, job: Job, number: int, context: RunContext, on_end: Callable[["JobRun"], None]) -> "JobRun":
+    def open(cls, job: ReadJob, number: int, context: RunContext, on_end: Callable[["JobRun"], None]) -> "JobRun":
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
         log = RunLog(job.source.name, context.run_report, context.emit)
@@ -308,7 +308,7 @@ class JobRun:
             self.log.fail(None, None, error)
 
 
-def _open_target(job: Job, run_id: str) -> Target:
+def _open_target(job: ReadJob, run_id: str) -> Target:
     """The target of a job, of a whole run or of a part of one."""
     name = job.source.name
     streams = [
@@ -332,7 +332,7 @@ def _open_target(job: Job, run_id: str) -> Target:
     return target
 
 
-def other_version(job: Job) -> PluginError:
+def other_version(job: ReadJob) -> PluginError:
     """The error of a worker whose sink cannot do what that of the process that started the run can."""
     return PluginError(
         f"{job.sink_name}: the plugin with {type(job.sink).__name__} has another version in this worker than where the "

@@ -10,8 +10,8 @@ from attrs import field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.job import Job
 from penstock._plan.plan import PlannedSlice
+from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.ledger_interface import Ledger
 from penstock.names import did_you_mean
@@ -74,7 +74,7 @@ class ListedAccounts:
     to_remember: Mapping[str, Sequence[str]] = field(factory=dict)
 
 
-def compare_accounts(job: Job, rows: AccountRows, ledger: Ledger | None) -> ListedAccounts:
+def compare_accounts(job: ReadJob, rows: AccountRows, ledger: Ledger | None) -> ListedAccounts:
     """The accounts of a lister's rows, compared with those that the ledger remembers."""
     source, lister = job.source, rows.lister
     notices = list(_unlisted_tables(source, rows))
@@ -181,7 +181,7 @@ class _Zoned(NamedTuple):
     failures: Sequence[AccountFailure]
 
 
-def _zoned(job: Job, stream: Stream, rows: AccountRows) -> _Zoned:
+def _zoned(job: ReadJob, stream: Stream, rows: AccountRows) -> _Zoned:
     if stream.zone_from is None:
         return _Zoned(rows.accounts, {}, ())
     zones = {str(row[rows.column]): str(row[stream.zone_from]) for row in rows.rows if row[stream.zone_from]}

@@ -12,8 +12,8 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import account_of
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.job import Job
 from penstock._plan.plan import PlannedSlice
+from penstock._plan.read_job import ReadJob
 from penstock._read.components import Components, components_of
 from penstock._read.context import SliceContext
 from penstock._read.counts import StreamReads
@@ -35,7 +35,7 @@ class PendingReports:
     recording.
     """
 
-    job: Job
+    job: ReadJob
     ledger: Ledger | None
     clock: Clock
     log: RunLog

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
 from penstock._run_report.log import RunLog
@@ -59,7 +59,7 @@ def run_jobs(context: RunContext) -> RunReport:
 
 
 @contextmanager
-def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = False) -> Iterator["OpenJobs"]:
+def open_jobs(jobs: Sequence[ReadJob], context: RunContext, *, all_at_once: bool = False) -> Iterator["OpenJobs"]:
     """
     Open the jobs, without those whose source another run holds, or whose target cannot be used; close them and their
     clients at the end. Meanwhile a target that waits for a lock is interrupted when the run is to end.
@@ -94,9 +94,9 @@ class OpenJobs:
     max_open: float
     job_runs: list[JobRun] = field(factory=list, init=False)
     sources: list[ConfiguredSource] = field(factory=list, init=False)
-    _waiting: deque[tuple[int, Job]] = field(factory=deque, init=False)  # with their numbers in the run
+    _waiting: deque[tuple[int, ReadJob]] = field(factory=deque, init=False)  # with their numbers in the run
 
-    def open(self, jobs: Sequence[Job]) -> None:
+    def open(self, jobs: Sequence[ReadJob]) -> None:
         """
         Open and prepare all jobs. Other runs may hold the sources of some, and the targets of some may be unusable.
         Raises the reason if there is one for all.
@@ -128,7 +128,7 @@ class OpenJobs:
         if not any(isinstance(reason, LockHeldError) for reason in reasons):
             raise one_error(self.context.unusable.values())
 
-    def _open(self, number: int, job: Job) -> JobRun:
+    def _open(self, number: int, job: ReadJob) -> JobRun:
         """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
         job_run = None
         try:

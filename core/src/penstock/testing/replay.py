@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._project.setup import Setup
 from penstock._recording.replay import Recording
@@ -49,7 +49,7 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
     options = recording.options
     clock, sink = StandingClock(recording.started_at), MemorySink(None)
     since, until = window(options["since"], options["until"], recording.started_at.astimezone(configured.zone).date())
-    job = Job(
+    job = ReadJob(
         source=configured,
         streams=chosen_streams(configured, options["streams"] or None),
         accounts=tuple(options["accounts"]),

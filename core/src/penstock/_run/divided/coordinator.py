@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Division, block_days, unit_of_partition
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
     CooledDown,
@@ -55,7 +55,7 @@ def run_divided(
     context: RunContext,
     division: Division,
     engine: Engine,
-    read_jobs: Callable[[], Sequence[Job]],
+    read_jobs: Callable[[], Sequence[ReadJob]],
     versions: Mapping[str, str],
 ) -> RunReport:
     """

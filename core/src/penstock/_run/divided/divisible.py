@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from penstock._fetch.auth import is_renewing
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
 from penstock.sinks import Divisible, Sink, Staging
@@ -19,7 +19,7 @@ def workers_of(sink: Sink) -> Literal["processes", "machines"] | None:
     return "machines" if isinstance(sink, Staging) or not sink.one_machine else "processes"
 
 
-def check_divisible(jobs: Iterable[Job]) -> None:
+def check_divisible(jobs: Iterable[ReadJob]) -> None:
     """Raises TargetError for a sink that one process at a time can write."""
     for job in jobs:
         if workers_of(job.sink) is None:
@@ -29,12 +29,12 @@ def check_divisible(jobs: Iterable[Job]) -> None:
             )
 
 
-def _sinks_for(job: Job, *workers: str) -> str:
+def _sinks_for(job: ReadJob, *workers: str) -> str:
     """Examples of the sinks that any of these workers can write, as ``--to`` takes them."""
     return ", ".join(kind.example for kind in job.source.registry.sinks().values() if kind.workers in workers)
 
 
-def check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
+def check_sinks(jobs: Sequence[ReadJob], engine: Engine) -> None:
     """Raises TargetError for a sink that the workers of this engine cannot write."""
     check_divisible(jobs)
     for job in jobs:
@@ -46,7 +46,7 @@ def check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
             )
 
 
-def check_tokens(job: Job, engine: str) -> None:
+def check_tokens(job: ReadJob, engine: str) -> None:
     """
     Raises UsageError where a grant ends the token before it: several workers would end each other's. ``engine``: its
     summary.

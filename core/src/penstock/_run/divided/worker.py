@@ -14,7 +14,7 @@ from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import Peers, SourceClient
 from penstock._fetch.limits import Deadline
 from penstock._plan.division import Division, Shard
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
     CooledDown,
@@ -61,7 +61,7 @@ class WorkerTask:
     ``marks``: by source, the text that proves the target's directory, where the coordinator has the target open.
     """
 
-    read_jobs: Callable[[], Sequence[Job]]
+    read_jobs: Callable[[], Sequence[ReadJob]]
     versions: Mapping[str, str]
     division: Division = field(repr=False)
     shared_tokens: bool
@@ -70,7 +70,7 @@ class WorkerTask:
     deadline_at: datetime | None
     marks: Mapping[str, str] = field(repr=False)
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self) -> Sequence[ReadJob]:
         """The jobs of the whole run. Raises PenstockError where this process cannot have one of their targets."""
         jobs = self.read_jobs()
         for job in jobs:
@@ -148,7 +148,7 @@ def work(assignment: Assignment, channel: Channel) -> Message:
     return message_of(ShardResult(report=run_report.as_data()))
 
 
-def _jobs_of_shard(assignment: Assignment) -> list[Job]:
+def _jobs_of_shard(assignment: Assignment) -> list[ReadJob]:
     task: WorkerTask = assignment.task
     shard = Shard(division=task.division, number=assignment.number)
     lock_part = lock_part_of(assignment.run_id, assignment.number)
@@ -160,7 +160,7 @@ def _jobs_of_shard(assignment: Assignment) -> list[Job]:
 
 
 def _run_shard(
-    jobs: Sequence[Job], assignment: Assignment, channel: Channel, clock: Clock, leases: Mapping[str, int]
+    jobs: Sequence[ReadJob], assignment: Assignment, channel: Channel, clock: Clock, leases: Mapping[str, int]
 ) -> RunReport:
     """
     Run the jobs of a shard. ``leases``: the numbers of those of the sources whose targets the coordinator has. Raises

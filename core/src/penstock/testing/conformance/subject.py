@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeRecording
-from penstock._plan.job import Job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
@@ -103,7 +103,7 @@ class Subject:
         if watch is not None:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         chosen = chosen_streams(source, self.streams if streams is None else streams)
-        job = Job(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
+        job = ReadJob(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
         context = new_run(
             [job], clock=clock, on_event=on_event, recording=recording, deadline_s=LONGEST_RUN_S * clock.pace
         )

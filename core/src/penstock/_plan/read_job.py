@@ -16,7 +16,7 @@ from penstock.sinks import Part, Sink
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Job:
+class ReadJob:
     """
     One source and one sink, with the options of the run.
 

@@ -13,9 +13,9 @@ from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
 from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
+from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._plugins.plugin_errors import connector_errors
 from penstock._project.setup import Notice, Setup, window_of
@@ -159,7 +159,7 @@ def jobs_for(
     planning: bool = False,
     used: str | None = None,
     only: Collection[str] | None = None,
-) -> tuple[list[Job], ConfiguredSink | None]:
+) -> tuple[list[ReadJob], ConfiguredSink | None]:
     """
     A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
 
@@ -177,7 +177,7 @@ def jobs_for(
 
 def usable_jobs_for(
     setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
-) -> tuple[list[Job], ConfiguredSink | None, dict[str, PenstockError]]:
+) -> tuple[list[ReadJob], ConfiguredSink | None, dict[str, PenstockError]]:
     """
     A job for each usable source, the sink, and the error of each other source, by name. Raises UsageError and
     ConfigError for what concerns all, or where no source is left.
@@ -257,7 +257,7 @@ class _Selected(NamedTuple):
         chosen: Mapping[str, tuple[str, ...]],
         configured_sink: ConfiguredSink | None,
         now: datetime,
-    ) -> list[Job]:
+    ) -> list[ReadJob]:
         """A job for each source of which a stream is chosen."""
         selection, pipeline = self.selection, self.resolved.pipeline
         sink = _sink_of(selection, configured_sink)
@@ -267,7 +267,7 @@ class _Selected(NamedTuple):
             since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
             if chosen[source.name]:
                 jobs.append(
-                    Job(
+                    ReadJob(
                         source=source,
                         streams=chosen[source.name],
                         accounts=selection.accounts,
@@ -292,7 +292,7 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
     return selection.to
 
 
-def plan_of(job: Job, now: datetime) -> Plan:
+def plan_of(job: ReadJob, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
     with connector_errors(job.source.connector.name):
         return plan_job(job, now)
