@@ -17,7 +17,7 @@ from configured_source import a_source
 from divided_market_runs import MarketRuns
 from hypothesis import given, strategies as st
 from market import ALL, WINDOW, Market
-from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
+from penstock import LockHeldError, LockShare, Parent, Project, Secret, UsageError
 from penstock._fetch.limits import RateLimit
 from penstock._plan.division import BLOCK_DAYS, Division, Shard, Unit, block_days, divide, divide_by_names, unit_of
 from penstock.sandbox.server import serve
@@ -333,8 +333,8 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         yield PostgresSink(dsn=Secret(dsn), lock_wait_ms=50)
 
 
-def part(name: str, division: str = "2 shards") -> Part:
-    return Part(division=division, name=name)
+def part(name: str, division: str = "2 shards") -> LockShare:
+    return LockShare(division=division, name=name)
 
 
 def test_parts_exclude_everybody_else(sink: Any) -> None:

@@ -17,9 +17,9 @@ from penstock import (
     Envelope,
     LedgerEntry,
     LockHeldError,
+    LockShare,
     OutputClosedError,
     Parent,
-    Part,
     Request,
     SandboxRequest,
     SandboxResponse,
@@ -153,7 +153,9 @@ class DivisibleSink(CountingSink):
 
     one_machine = True
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> MemoryTarget:
+    def open(
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
+    ) -> MemoryTarget:
         return super().open(source, run_id, streams)
 
 

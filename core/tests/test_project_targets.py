@@ -760,6 +760,14 @@ def test_a_protocol_of_a_development_version_is_still_extended(bases: tuple[str,
         assert not isinstance(object(), former)
 
 
+def test_the_former_name_of_a_lock_share_is_still_imported() -> None:
+    """
+    Sinks of development versions import Part.
+    """
+    assert penstock.Part is penstock.sinks.Part is penstock.LockShare
+    assert "Part" not in penstock.__all__
+
+
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:
     """
     Files and ledger, of some accounts without days, or of some days; the next run reads them again. That is no

@@ -66,7 +66,7 @@ _NAMES = {
     "settings": "OpenFor SourceSettings setting",
     "sinks": """
         EXTRA MOST_REJECTED Adopting Adoption BaseSink BaseTarget Coordinating Difference Divisible Erased Erasing
-        Erasure Layout Part Sink SinkKind Staging Target Verifiable Writer
+        Erasure Layout LockShare Sink SinkKind Staging Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
     "verdicts": "Accept Refusal Refuse Retry Skip StatusRule Throttle Unavailable Verdict",
@@ -90,6 +90,8 @@ def __getattr__(name: str) -> Any:
     if name in _FORMER:
         value = globals()[name] = import_module("penstock._util.former_protocols").former_protocol(name)
         return value
+    if name == "Part":  # decision 72
+        name = "LockShare"
     if name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

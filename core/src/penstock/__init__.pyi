@@ -209,7 +209,7 @@ from penstock.sinks import (
     Erasing as Erasing,
     Erasure as Erasure,
     Layout as Layout,
-    Part as Part,
+    LockShare as LockShare,
     Sink as Sink,
     SinkKind as SinkKind,
     Staging as Staging,

@@ -425,16 +425,20 @@ class Erasing(Protocol):
 
 
 @frozen(kw_only=True)
-class Part:
+class LockShare:
     """
-    One of several processes that write one source to one target at once. No two of them write the same partition.
+    The share that one process has in the lock of a source, where several write it to one target at once. No two of them
+    write the same partition.
 
-    ``division``: the same text in all of them. They share the lock of the source, which excludes every run without
-    this text. ``name``: of this part; one process at a time has it.
+    ``division``: the same text in all of them. Their lock excludes every run without this text. ``name``: of this
+    share; one process at a time has it.
     """
 
     division: str
     name: str
+
+
+Part = LockShare  # decision 72
 
 
 @runtime_checkable
@@ -445,11 +449,11 @@ class Divisible(Protocol):
     def one_machine(self) -> bool:
         """Whether all these processes must run on one machine."""
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> Target:
+    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None) -> Target:
         """
-        Open the target alone or as one part; see :meth:`Sink.open`. The part that opens it first settles what a crash
-        interrupted; a part that comes later leaves the commits of the others alone. A commit is refused once the lock
-        of its part is lost.
+        Open the target alone, or with others by a share of its lock (``part``); see :meth:`Sink.open`. The process that
+        opens it first settles what a crash interrupted; one that comes later leaves the commits of the others alone. A
+        commit is refused once its share of the lock is lost.
         """
 
 

@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Shard, block_days
 from penstock._plan.plan import PlannedSlice
 from penstock.connector import Stream
-from penstock.sinks import Part, Sink
+from penstock.sinks import LockShare, Sink
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -20,9 +20,9 @@ class ReadJob:
     """
     One source and one sink, with the options of the run.
 
-    ``shard``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_part``: its part of
-    the lock; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the coordinator's
-    target, and returns the reply.
+    ``shard``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_share``: of
+    the lock of the source; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the
+    coordinator's target, and returns the reply.
     """
 
     source: ConfiguredSource
@@ -35,7 +35,7 @@ class ReadJob:
     full: bool = False
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
     shard: Shard | None = None
-    lock_part: Part | None = None
+    lock_share: LockShare | None = None
     to_coordinator: Callable[[str], str] | None = None
 
     def has(self, stream: Stream, account: str | None) -> bool:

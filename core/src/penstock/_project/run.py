@@ -22,7 +22,7 @@ from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError, one_error
 from penstock.events import OnEvent
 from penstock.names import counted
-from penstock.sinks import Part, Sink
+from penstock.sinks import LockShare, Sink
 
 
 class DivisionOptions(NamedTuple):
@@ -177,11 +177,11 @@ def _sharded(jobs: Sequence[ReadJob], shard: str, notice: Notice) -> list[ReadJo
             allowed = counted(readers, "request")
             notice(f"{name} allows {allowed} at once, so {readers} of {shard_count} shards read it; not this one")
             continue
-        lock_part = Part(
+        lock_share = LockShare(
             division=f"{shard_count} shards by days, {readers} for this source",
             name=f"shard {this_shard.number} of {shard_count}",
         )
         shard_jobs.append(
-            evolve(job, source=this_shard.with_share_of_limits(job.source), shard=this_shard, lock_part=lock_part)
+            evolve(job, source=this_shard.with_share_of_limits(job.source), shard=this_shard, lock_share=lock_share)
         )
     return shard_jobs

@@ -321,10 +321,10 @@ def _open_target(job: ReadJob, run_id: str) -> Target:
         if job.to_coordinator is not None:
             assert isinstance(job.sink, Staging), "a worker checks its sinks first"
             target = job.sink.open_staging(name, run_id, job.to_coordinator)
-        elif job.lock_part is not None:
+        elif job.lock_share is not None:
             if not isinstance(job.sink, Divisible):
                 raise other_version(job)
-            target = job.sink.open(name, run_id, streams, part=job.lock_part)
+            target = job.sink.open(name, run_id, streams, part=job.lock_share)
         else:
             target = job.sink.open(name, run_id, streams)
     check_returned(job.sink.open, target, () if target is None else object, "the opened target")

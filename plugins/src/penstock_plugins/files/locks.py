@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attrs import frozen
-from penstock import LockHeldError, Part
+from penstock import LockHeldError, LockShare
 
 from penstock_plugins.files.disk import file_errors, file_name
 
@@ -49,10 +49,10 @@ class SourceLock:
     files: tuple[BinaryIO, ...]
     what: str  # what the lock protects, for errors
     first: bool = True  # nobody else holds it: what a crash left can be recovered
-    part: Part | None = None
+    part: LockShare | None = None
 
     @classmethod
-    def acquire(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "SourceLock":
+    def acquire(cls, state: Path, source: str, what: str, run_id: str, part: LockShare | None) -> "SourceLock":
         """Raises LockHeldError."""
         path, first = state / f"{file_name(source)}.lock", True
         with ExitStack() as opened:

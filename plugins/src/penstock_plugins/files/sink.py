@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
-from penstock import BaseSink, Part, TargetError
+from penstock import BaseSink, LockShare, TargetError
 from penstock.ledger import Retention
 
 from penstock_plugins.files.codec import Codec
@@ -65,7 +65,9 @@ class FileSink(BaseSink):
         """The directory, by whatever way it is named."""
         return f"directory {os.path.realpath(self.directory)}"
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> "FileTarget":
+    def open(
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
+    ) -> "FileTarget":
         state = self.directory / STATE
         with file_errors(self.directory):
             is_other = self.directory.exists() and not self.directory.is_dir()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from penstock import LockHeldError, Part, SinkError
+from penstock import LockHeldError, LockShare, SinkError
 from psycopg import errors
 
 from penstock_plugins.postgres.server_errors import LockedTableError
@@ -43,9 +43,9 @@ class SourceLock:
 
     def __init__(self, database: "Database") -> None:
         self._database = database
-        self._taken: tuple[str, int, Part | None] | None = None
+        self._taken: tuple[str, int, LockShare | None] | None = None
 
-    def take(self, source: str, *, wait_ms: int, part: Part | None = None) -> bool:
+    def take(self, source: str, *, wait_ms: int, part: LockShare | None = None) -> bool:
         """
         Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
         seconds, since a server may need a moment to detect that a client was killed.

@@ -25,7 +25,7 @@ from itertools import chain
 from typing import ClassVar
 
 from attrs import field, frozen
-from penstock import Adoption, BaseSink, Layout, Part, Secret, TargetError
+from penstock import Adoption, BaseSink, Layout, LockShare, Secret, TargetError
 from penstock.ledger import Retention
 
 from penstock_plugins.postgres.adopt import adopt
@@ -70,7 +70,7 @@ class PostgresSink(BaseSink):
         return None if database is None else f"{database}, schema {self.ledger_schema}"
 
     def open(
-        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
     ) -> "PostgresTarget":
         self._check_names(source, streams)
         database, ledger, first = self._connect(source, run_id, part)
@@ -83,7 +83,7 @@ class PostgresSink(BaseSink):
                 database.lock.share()
         return target
 
-    def _connect(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
+    def _connect(self, source: str, run_id: str, part: LockShare | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
         database = Database(self.dsn, application=application_name(run_id), monotonic=self.monotonic)
         with database.closed_on_error():

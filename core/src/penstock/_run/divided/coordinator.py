@@ -35,7 +35,7 @@ from penstock._run.divided.messages import (
     sent_of,
 )
 from penstock._run.divided.shared_targets import SharedTargets
-from penstock._run.divided.worker import WorkerTask, lock_part_of, try_worker, work
+from penstock._run.divided.worker import WorkerTask, lock_share_of, try_worker, work
 from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs
 from penstock._run_report.report import Credentials, RunReport
@@ -63,8 +63,8 @@ def run_divided(
     ``versions``: for each worker, see :class:`WorkerTask`.
     """
     run_report = context.run_report
-    lock_part = lock_part_of(run_report.run_id, None)
-    jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
+    lock_share = lock_share_of(run_report.run_id, None)
+    jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_share=lock_share) for job in context.jobs]
     # The coordinator commits to the targets for which workers stage.
     with open_jobs(jobs, context, all_at_once=any(workers_stage(job.sink, engine) for job in jobs)) as opened:
         shared = {

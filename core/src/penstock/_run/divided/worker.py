@@ -43,7 +43,7 @@ from penstock.errors import LockHeldError, ParkedError, PenstockError, PluginErr
 from penstock.events import Event
 from penstock.protocols import Grant
 from penstock.redact import Secret, mask_json
-from penstock.sinks import Part, Staging
+from penstock.sinks import LockShare, Staging
 
 STATE_EVERY_S = 0.2
 LOCK_EVERY_S = 2.0
@@ -81,9 +81,9 @@ class WorkerTask:
         return jobs
 
 
-def lock_part_of(run: str, number: int | None) -> Part:
+def lock_share_of(run: str, number: int | None) -> LockShare:
     """The place of a worker, or of the coordinator (None), among the processes that share the lock of a run."""
-    return Part(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
+    return LockShare(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
 
 
 def check_versions(versions: Mapping[str, str]) -> None:
@@ -151,9 +151,9 @@ def work(assignment: Assignment, channel: Channel) -> Message:
 def _jobs_of_shard(assignment: Assignment) -> list[ReadJob]:
     task: WorkerTask = assignment.task
     shard = Shard(division=task.division, number=assignment.number)
-    lock_part = lock_part_of(assignment.run_id, assignment.number)
+    lock_share = lock_share_of(assignment.run_id, assignment.number)
     return [
-        evolve(job, source=shard.with_share_of_limits(job.source), shard=shard, lock_part=lock_part)
+        evolve(job, source=shard.with_share_of_limits(job.source), shard=shard, lock_share=lock_share)
         for job in task.jobs()
         if job.source.name in assignment.sources
     ]
