@@ -100,7 +100,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
 def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bound: int, space: str) -> None:
     """
     On the only page of a listing values are compared where a key repeats, by reading both elements again: with the same
-    results as by fingerprints of all rows. Members in another order, and numbers spelled as text, are no other values.
+    results as by digests of all rows. Members in another order, and numbers spelled as text, are no other values.
     """
     elements: list[Any] = [
         {"clickId": str(n), "price": "1", "offer": {"of": "x" * 1000, "n": [1, 2]}, "jobId": n} for n in range(size)

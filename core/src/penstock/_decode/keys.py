@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from penstock._decode.page import DecodingPage, get_column, nulls, set_column_each
 from penstock._decode.rejects import Rejects
-from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, fingerprints
+from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, digests_of
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.records import Column
 
@@ -53,7 +53,7 @@ class KeyRules:
         Returns the number of elements with a key that no earlier page of the listing had.
 
         ``read_again``: decodes the elements with these indices of the whole array once more, for a slice of one array.
-        Its rows are known by their indices, and a fingerprint is computed only where a key comes again.
+        Its rows are known by their indices, and a digest is computed only where a key comes again.
         """
         if self._row_keys:
             return self._number_rows(page, keys) + len(page.rejected) + page.repeated
@@ -62,18 +62,18 @@ class KeyRules:
         if self._nullable:
             self._reject_null_keys(page)
         page_keys = list(map(attrgetter(*self.identity), page.rows))
-        numbers = fingerprints(page.rows) if read_again is None else page.row_indices()
+        numbers = digests_of(page.rows) if read_again is None else page.row_indices()
         unique = dict(zip(page_keys, numbers, strict=True))
         seen = keys.find(unique.keys())
         if len(unique) == len(page_keys) and not seen:
             keys.add(unique)
             return page.count
-        prints, former = numbers, {key: before.number for key, before in seen.items()}
+        digests, former = numbers, {key: before.number for key, before in seen.items()}
         if read_again is not None:
             # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
-            prints = fingerprints(read_again([*numbers, *former.values()]) if former else page.rows)
-            former = dict(zip(former, prints[len(numbers) :], strict=True))
-        delivered = self._drop_repeats(page, page_keys, prints[: len(numbers)], former, seen)
+            digests = digests_of(read_again([*numbers, *former.values()]) if former else page.rows)
+            former = dict(zip(former, digests[len(numbers) :], strict=True))
+        delivered = self._drop_repeats(page, page_keys, digests[: len(numbers)], former, seen)
         in_other_listing = {key: before.number for key, before in seen.items() if before.where == OTHER_LISTING}
         keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
@@ -113,22 +113,22 @@ class KeyRules:
         self,
         page: DecodingPage,
         keys: Sequence[Any],
-        prints: Sequence[int],
+        digests: Sequence[int],
         former: Mapping[Any, int],
         seen: Mapping[Any, Seen],
     ) -> Mapping[Any, int]:
         """
-        Compare the fingerprints of rows with the same key: drop and count repeated rows, and those that a later one
-        replaces; reject the others. ``former``: fingerprints of the rows before. Returns the index of the row that is
+        Compare the digests of rows with the same key: drop and count repeated rows, and those that a later one
+        replaces; reject the others. ``former``: digests of the rows before. Returns the index of the row that is
         delivered for a key.
         """
         delivered: dict[Any, int] = {}
         repeated: set[int] = set()
         bad: dict[int, tuple[str, str]] = {}
-        for index, (key, fingerprint) in enumerate(zip(keys, prints, strict=True)):
+        for index, (key, digest) in enumerate(zip(keys, digests, strict=True)):
             on_page = delivered.get(key)
-            before = former.get(key) if on_page is None else prints[on_page]
-            if before == fingerprint:
+            before = former.get(key) if on_page is None else digests[on_page]
+            if before == digest:
                 repeated.add(index)
             elif before is None or self.last_wins:
                 if on_page is not None:  # replaced before it was delivered

@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
 class SliceKeys:
     """
-    The keys of the rows that a slice has had so far, each with a number: a fingerprint of its row's values, the index
+    The keys of the rows that a slice has had so far, each with a number: a digest of its row's values, the index
     of its element, or for rows without a key how often they occurred.
 
     A slice has one or more listings, a listing has pages, and a page may come in chunks. What was added since a
@@ -155,6 +155,6 @@ class _TemporaryTable:
         return stored
 
 
-def fingerprints(rows: list[Any]) -> list[int]:
+def digests_of(rows: list[Any]) -> list[int]:
     """A number for each row's values: equal values have equal numbers, in one process."""
     return list(map(hash, map(EXACT_JSON.encode, rows)))

@@ -19,7 +19,7 @@ class Call(NamedTuple):
     One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
-    or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
+    or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a digest
     of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the response; where the
     run ends meanwhile, the response is waited for.
     """

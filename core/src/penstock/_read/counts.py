@@ -84,7 +84,7 @@ class ListingCounts:
     fetched: int = 0
     distinct: int = 0
     pages: int = 0
-    _seen: set[int] = field(factory=set, init=False)  # fingerprints of pages
+    _seen: set[int] = field(factory=set, init=False)  # digests of pages
     _requested: set[object] = field(factory=set, init=False)  # identities of requests
 
     def count_request(self, request: Request) -> None:
@@ -104,7 +104,7 @@ class ListingCounts:
         self._requested.add(identity)
 
     def add_digest(self, digest: int) -> bool:
-        """Record the fingerprint of a page's items. Returns whether an earlier page had it."""
+        """Record the digest of a page's items. Returns whether an earlier page had it."""
         came_before = digest in self._seen
         self._seen.add(digest)
         return came_before

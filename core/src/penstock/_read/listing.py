@@ -56,7 +56,7 @@ class Listing:
     The pages that follow from one request. ``slice``: the planned one, or a part of it.
 
     ``is_first_reading``: its slice was not read before, so that what may be a defect of this reading is an error.
-    ``polled``: the first page, if the response to a poll contains it. ``files``: fingerprints of the files read before
+    ``polled``: the first page, if the response to a poll contains it. ``files``: digests of the files read before
     this one, of a report that has several.
     """
 
@@ -106,7 +106,7 @@ class Listing:
 
     def add_digest(self, result: CallResult) -> bool:
         """
-        Record the fingerprint of a page, if it was computed. Returns whether an earlier page had the same records.
+        Record the digest of a page, if it was computed. Returns whether an earlier page had the same records.
         Raises BrokenBodyError for a file whose contents another file of the report has.
         """
         if result.digest is None:
