@@ -276,7 +276,7 @@ def test_a_damaged_file_is_not_merged(place: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
     deliver(target, a_lead_day(2), [(LEADS, [lead(2)])])
 
-    with pytest.raises(SinkError, match=r"data\.parquet cannot be read back"):
+    with pytest.raises(SinkError, match=r"data\.parquet was removed or changed during the run"):
         target.finish("leads")
     target.close()
 
