@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from penstock._decode import ColumnOptions, DecodedPage, RowBuilder, compile_stream, sums
+from penstock._decode import ColumnOptions, DecodedChunk, RowBuilder, compile_stream, sums
 from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
@@ -23,12 +23,12 @@ def compiled(cls: type, **expected: Any) -> RowBuilder:
     )
 
 
-def read(cls: type, *elements: Any, **expected: Any) -> DecodedPage:
+def read(cls: type, *elements: Any, **expected: Any) -> DecodedChunk:
     (decoded,) = compiled(cls, **expected).build([Items(raw=json.dumps(elements).encode())])
     return decoded
 
 
-def extras(decoded: DecodedPage) -> list[Any]:
+def extras(decoded: DecodedChunk) -> list[Any]:
     """Of each row, what is in ``_extra``."""
     lines = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows).splitlines()
     return [json.loads(line).get("_extra") for line in lines]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
-from penstock._decode import DecodedPage, SliceKeys, compile_stream
+from penstock._decode import DecodedChunk, SliceKeys, compile_stream
 from penstock._decode.slice_keys import KEYS_IN_MEMORY
 from penstock._read.loader import MAX_HELD_RECORDS
 from penstock.errors import PenstockError
@@ -66,7 +66,7 @@ def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
     shape, keys = compiled(key=("click_id", "job_id")), SliceKeys(bound=4)
 
-    def page(*numbers: int) -> DecodedPage:
+    def page(*numbers: int) -> DecodedChunk:
         return decode_one(
             shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), keys=keys
         )
@@ -222,7 +222,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
     """
     shape, keys = compile_stream("s", a_stream(kind=kind)), SliceKeys(bound)
 
-    def page(*rows: tuple[str, str]) -> DecodedPage:
+    def page(*rows: tuple[str, str]) -> DecodedChunk:
         return decode_one(shape, an_array(*({"clickId": key, "price": price} for key, price in rows)), keys=keys)
 
     keys.next_listing()

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import DecodedPage, SliceKeys, compile_stream, split_by_day
+from penstock._decode import DecodedChunk, SliceKeys, compile_stream, split_by_day
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, PluginError
 from penstock.model import Items
@@ -120,7 +120,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     raw = json.dumps(elements, indent=None).replace('"n": ', f'"n":{space} ').encode()
     shape = compile_stream("s", a_stream(kind=kind))
 
-    both: list[list[DecodedPage]] = []
+    both: list[list[DecodedChunk]] = []
     for only_page in (True, False):
         keys = SliceKeys(bound=bound)
         keys.next_listing(only_page=only_page)

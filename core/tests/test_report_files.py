@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from decoding import DecodedPage, Requested, RowBuilder, compiled_stream
+from decoding import DecodedChunk, Requested, RowBuilder, compiled_stream
 from penstock import report_files
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
@@ -62,16 +62,16 @@ def compiled(cls: type = Spend, file: ReportFile | None = None) -> RowBuilder:
     return compiled_stream(evolve(stream, downloads=file))
 
 
-def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[DecodedPage]:
+def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[DecodedChunk]:
     file = ReportFile(**options)
     return list(compiled(cls, file).build(file(a_file(body)).items, Requested(days=DAYS)))
 
 
-def rows(decoded: list[DecodedPage]) -> list[tuple[Any, ...]]:
+def rows(decoded: list[DecodedChunk]) -> list[tuple[Any, ...]]:
     return [(row.campaign, row.clicks, row.spend) for one in decoded for row in one.batch.rows]
 
 
-def rejected_of(decoded: list[DecodedPage]) -> list[tuple[str, str]]:
+def rejected_of(decoded: list[DecodedChunk]) -> list[tuple[str, str]]:
     return [(rejected.path, rejected.reason) for one in decoded for rejected in one.batch.rejected]
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from penstock._decode import ColumnOptions, DecodedPage, Requested, RowBuilder, compile_stream
+from penstock._decode import ColumnOptions, DecodedChunk, Requested, RowBuilder, compile_stream
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import column, derived, personal, record, row_key, secret
@@ -50,7 +50,7 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
-def decode_one(shape: RowBuilder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> DecodedPage:
+def decode_one(shape: RowBuilder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> DecodedChunk:
     """The one batch of a run of elements."""
     keys = more.pop("keys", None)
     (decoded,) = shape.build((items,), Requested(columns or {}, **more), keys)
@@ -78,13 +78,13 @@ def an_array(*elements: Any, **more: Any) -> Items:
     return Items(raw=json.dumps(elements).encode(), **more)
 
 
-def written(decoded: DecodedPage) -> list[dict[str, Any]]:
+def written(decoded: DecodedChunk) -> list[dict[str, Any]]:
     """The rows as a file of lines has them, numbers exact."""
     lines = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows)
     return [json.loads(line, parse_float=Decimal) for line in lines.splitlines()]
 
 
-def reasons(decoded: DecodedPage) -> list[tuple[str, str]]:
+def reasons(decoded: DecodedChunk) -> list[tuple[str, str]]:
     return [(one.path, one.reason) for one in decoded.batch.rejected]
 
 

@@ -1,9 +1,10 @@
 """
-Items to typed records, a page at a time, without a Python statement per record.
+Items to typed records, without a Python statement per record. They are decoded in chunks: a page, or a part of a large
+one.
 
-``compile`` makes the row builder of a stream from its declarations. ``row_builder`` has the steps of a page, by name.
+``compile`` makes the row builder of a stream from its declarations. ``row_builder`` has the steps of a chunk, by name.
 
-The modules, in the order in which a page passes them: ``elements`` (bytes, joined or in chunks), ``page`` (the rows,
+The modules, in the order in which a chunk passes them: ``elements`` (bytes, joined or in chunks), ``chunk`` (the rows,
 column by column), ``record_parser`` (elements to rows) by ``structs`` (Structs made from the record class),
 ``conversion`` (values to the type of their column), ``columns`` (stamps, days), ``amounts`` (exact money), ``totals``
 (rows of totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects``
@@ -15,13 +16,13 @@ See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.
 
 from penstock._decode.columns import Requested, split_by_day
 from penstock._decode.compile import ColumnOptions, compile_stream
-from penstock._decode.row_builder import DecodedPage, RowBuilder
+from penstock._decode.row_builder import DecodedChunk, RowBuilder
 from penstock._decode.slice_keys import SliceKeys
 from penstock._decode.totals import sums
 
 __all__ = [
     "ColumnOptions",
-    "DecodedPage",
+    "DecodedChunk",
     "Requested",
     "RowBuilder",
     "SliceKeys",

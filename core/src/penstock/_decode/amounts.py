@@ -10,8 +10,8 @@ from typing import Any
 
 from attrs import define, field
 
+from penstock._decode.chunk import DecodingChunk, get_column, set_column_each
 from penstock._decode.conversion import MisfitError, Misfits, all_bounded, exact, exact_all, whole_number, whole_numbers
-from penstock._decode.page import DecodingPage, get_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.records import Column
 from penstock.redact import clip
@@ -34,11 +34,11 @@ class Amounts:
             column for column in columns if column.derived_of is not None and column.name not in self.rejects.hidden
         )
 
-    def compute(self, page: DecodingPage) -> None:
+    def compute(self, chunk: DecodingChunk) -> None:
         """Fill the columns of amounts: all rows at once, or each by itself where one of them is not a plain number."""
         for column in self._amounts:
             assert column.derived_of is not None
-            values = get_column(page.rows, column.derived_of)
+            values = get_column(chunk.rows, column.derived_of)
             try:
                 numbers = self._exact(column, values)
                 if column.scale:
@@ -46,9 +46,9 @@ class Amounts:
                         numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
                 all_bounded(numbers)
             except (TypeError, ValueError, InvalidOperation, Inexact):
-                self._compute_each(page, column, column.derived_of, values)
+                self._compute_each(chunk, column, column.derived_of, values)
             else:
-                set_column_each(page.rows, column.name, numbers)
+                set_column_each(chunk.rows, column.name, numbers)
 
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
         """All numbers at once; raises if one of them must be handled by itself."""
@@ -58,7 +58,7 @@ class Amounts:
             return whole_numbers(values if of_type == "text" else list(map(str, values)))
         return exact_all(values) if of_type == "text" else list(map(Decimal, values))
 
-    def _compute_each(self, page: DecodingPage, column: Column, of_name: str, values: list[Any]) -> None:
+    def _compute_each(self, chunk: DecodingChunk, column: Column, of_name: str, values: list[Any]) -> None:
         """
         Compute each number by itself, since some values are null, blank or no numbers. A null or blank gives null if
         both columns may be null and the amount is not ``expected``; otherwise it does not fit.
@@ -74,8 +74,8 @@ class Amounts:
             except MisfitError as misfit:
                 numbers.append(None)
                 misfits[index] = str(misfit)
-        set_column_each(page.rows, column.name, numbers)
-        self.rejects.handle_misfits(page, column, misfits, values)
+        set_column_each(chunk.rows, column.name, numbers)
+        self.rejects.handle_misfits(chunk, column, misfits, values)
 
 
 def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:

@@ -1,5 +1,5 @@
 """
-The columns of a page's rows after reading: nested values, stamps, days, and amounts by ``amounts``, column by column.
+The columns of a chunk's rows after reading: nested values, stamps, days, and amounts by ``amounts``, column by column.
 """
 
 from collections.abc import Callable, Collection, Mapping, Set
@@ -12,6 +12,7 @@ from attrs import define, evolve, field
 from msgspec import Raw
 
 from penstock._decode.amounts import Amounts
+from penstock._decode.chunk import DecodingChunk, get_column, nulls, set_column, set_column_each
 from penstock._decode.conversion import (
     MisfitError,
     coerce,
@@ -19,7 +20,6 @@ from penstock._decode.conversion import (
 )
 from penstock._decode.elements import NULL
 from penstock._decode.masks import Masks
-from penstock._decode.page import DecodingPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.model import EXACT_JSON, PLAIN_JSON, Batch
@@ -78,52 +78,52 @@ class ColumnRules:
             column.name for column in columns if column.added and not column.nullable and not column.hash_of
         )
 
-    def apply(self, page: DecodingPage, requested: Requested) -> None:
+    def apply(self, chunk: DecodingChunk, requested: Requested) -> None:
         """Fill and check all columns but row keys."""
         if self._cleans_nested:
-            self._clean_nested(page)
-        self._stamp(page, requested.stamps)
-        self._amounts.compute(page)
+            self._clean_nested(chunk)
+        self._stamp(chunk, requested.stamps)
+        self._amounts.compute(chunk)
         if requested.span is not None:
-            self._drop_beyond(page, requested.span, requested.days)
+            self._drop_beyond(chunk, requested.span, requested.days)
         if self.day is not None:
             if not self._day_is_received:
-                self._fill_day(page, self.day)
+                self._fill_day(chunk, self.day)
             if requested.days is not None:
-                self._check_days(page, self.day, requested.days)
-        self._check_added(page, requested.stamps)
+                self._check_days(chunk, self.day, requested.days)
+        self._check_added(chunk, requested.stamps)
 
-    def _check_added(self, page: DecodingPage, stamps: Mapping[str, Any]) -> None:
+    def _check_added(self, chunk: DecodingChunk, stamps: Mapping[str, Any]) -> None:
         """Reject the rows without a value in an added column that needs one; raises PluginError if nothing fills it."""
         for name in self._stamped_not_null:
-            if page.uniform.get(name) is not None:
+            if chunk.uniform.get(name) is not None:
                 continue
-            empty = nulls(get_column(page.rows, name))
-            if empty and len(empty) == len(page.rows) and not self._has_source(page, name, stamps):
+            empty = nulls(get_column(chunk.rows, name))
+            if empty and len(empty) == len(chunk.rows) and not self._has_source(chunk, name, stamps):
                 raise PluginError(
                     f"the column {name} is declared as added, and nothing fills it: name it in the "
                     f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
                 )
-            self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
+            self.rejects.reject(chunk, dict.fromkeys(empty, (name, f"{name} has no value")))
 
-    def _clean_nested(self, page: DecodingPage) -> None:
+    def _clean_nested(self, chunk: DecodingChunk) -> None:
         """Make JSON's null a null, and remove or mask hidden members of nested values."""
         for name in self.raw:
-            values = get_column(page.rows, name)
+            values = get_column(chunk.rows, name)
             if NULL in values:
-                set_column_each(page.rows, name, [None if value == NULL else value for value in values])
+                set_column_each(chunk.rows, name, [None if value == NULL else value for value in values])
         for name, clean in self.cleaners.items():
-            set_column_each(page.rows, name, map(clean, get_column(page.rows, name)))
+            set_column_each(chunk.rows, name, map(clean, get_column(chunk.rows, name)))
         for name in self.nested if self.masks else ():
-            self._mask(page, name)
+            self._mask(chunk, name)
 
-    def _mask(self, page: DecodingPage, name: str) -> None:
+    def _mask(self, chunk: DecodingChunk, name: str) -> None:
         """Mask secret members inside of a json column, whatever its shape is."""
-        values = get_column(page.rows, name)
+        values = get_column(chunk.rows, name)
         if not any(values):
             return
         if self.masks.may_be_in(b"".join(filter(None, values)) if name in self.raw else EXACT_JSON.encode(values)):
-            set_column_each(page.rows, name, map(self._masked, values))
+            set_column_each(chunk.rows, name, map(self._masked, values))
 
     def _masked(self, value: Any) -> Any:
         if not value or (isinstance(value, Raw) and not self.masks.may_be_in(bytes(value))):
@@ -134,46 +134,46 @@ class ColumnRules:
             return value
         return Raw(EXACT_JSON.encode(masked)) if isinstance(value, Raw) else masked
 
-    def _has_source(self, page: DecodingPage, name: str, stamps: Mapping[str, Any]) -> bool:
+    def _has_source(self, chunk: DecodingChunk, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""
-        elements = page.elements
+        elements = chunk.elements
         stamped = name in stamps or name in elements.common_stamps or name in elements.stamps
         return stamped or (name == self.day and bool(self.day_of))
 
     # --- stamps -----------------------------------------------------------------------------------------------------
 
-    def _stamp(self, page: DecodingPage, stamps: Mapping[str, Any]) -> None:
+    def _stamp(self, chunk: DecodingChunk, stamps: Mapping[str, Any]) -> None:
         for name, stamp in stamps.items():
             try:
                 if isinstance(stamp, Set):
-                    self._check_values(page, name, stamp)
+                    self._check_values(chunk, name, stamp)
                 else:
-                    self._stamp_all(page, name, stamp)
+                    self._stamp_all(chunk, name, stamp)
             except MisfitError as misfit:
                 raise PluginError(f"the request stamps {name} with {stamp!r}: {misfit}") from None
-        for name, stamp in page.elements.common_stamps.items():
+        for name, stamp in chunk.elements.common_stamps.items():
             try:
-                self._stamp_all(page, name, stamp)
+                self._stamp_all(chunk, name, stamp)
             except MisfitError as misfit:
-                self.rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
+                self.rejects.reject(chunk, dict.fromkeys(range(len(chunk.rows)), (name, str(misfit))))
                 return
-        for name, value in page.uniform.items():
-            set_column(page.rows, name, value)
-        for name, each in page.elements.stamps.items():
-            self._stamp_each(page, name, each)
+        for name, value in chunk.uniform.items():
+            set_column(chunk.rows, name, value)
+        for name, each in chunk.elements.stamps.items():
+            self._stamp_each(chunk, name, each)
 
-    def _stamp_all(self, page: DecodingPage, name: str, stamp: Any) -> None:
+    def _stamp_all(self, chunk: DecodingChunk, name: str, stamp: Any) -> None:
         """Stamp one value on all rows. If the provider sends the column too, compare the two."""
         value = coerce(self.columns.get(name) or self._stamped(name), stamp)
         if name in self._added:
-            page.uniform[name] = value
+            chunk.uniform[name] = value
         else:
-            self._compare_stamp(page, name, [value] * len(page.rows))
+            self._compare_stamp(chunk, name, [value] * len(chunk.rows))
 
-    def _stamp_each(self, page: DecodingPage, name: str, stamps: list[Any]) -> None:
+    def _stamp_each(self, chunk: DecodingChunk, name: str, stamps: list[Any]) -> None:
         """Stamp a value of its own on each element."""
         column = self._stamped(name)
-        values = page.at_rows(stamps)
+        values = chunk.at_rows(stamps)
         if column.type != "json":
             typed = {stamp: _as_column_type(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
             values = [
@@ -181,27 +181,27 @@ class ColumnRules:
             ]
             bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
-            self.rejects.reject(page, bad)
+            self.rejects.reject(chunk, bad)
         if column.added:
-            page.uniform.pop(name, None)
-            set_column_each(page.rows, name, values)
+            chunk.uniform.pop(name, None)
+            set_column_each(chunk.rows, name, values)
         else:
-            self._compare_stamp(page, name, values)
+            self._compare_stamp(chunk, name, values)
 
     def _stamped(self, name: str) -> Column:
         if name not in self.columns:
             raise PluginError(f"a response is stamped with {name}, which the record class does not declare.")
         return self.columns[name]
 
-    def _compare_stamp(self, page: DecodingPage, name: str, stamps: list[Any]) -> None:
+    def _compare_stamp(self, chunk: DecodingChunk, name: str, stamps: list[Any]) -> None:
         """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
-        values = get_column(page.rows, name)
+        values = get_column(chunk.rows, name)
         if values == stamps:
             return
         pairs = list(zip(values, stamps, strict=True))
-        set_column_each(page.rows, name, [stamp if value is None else value for value, stamp in pairs])
+        set_column_each(chunk.rows, name, [stamp if value is None else value for value, stamp in pairs])
         self.rejects.reject(
-            page,
+            chunk,
             {
                 i: (name, f"{name} is {value}, and {stamp} was requested")
                 for i, (value, stamp) in enumerate(pairs)
@@ -209,29 +209,31 @@ class ColumnRules:
             },
         )
 
-    def _check_values(self, page: DecodingPage, name: str, requested: Set[Any]) -> None:
+    def _check_values(self, chunk: DecodingChunk, name: str, requested: Set[Any]) -> None:
         """Reject rows with a value that was not requested: they are other objects."""
         column = self._stamped(name)
         allowed = {coerce(column, value) for value in requested}
         self.rejects.reject(
-            page,
+            chunk,
             {
                 i: (name, f"{name} is {value}, which was not requested")
-                for i, value in enumerate(get_column(page.rows, name))
+                for i, value in enumerate(get_column(chunk.rows, name))
                 if value is not None and value not in allowed
             },
         )
 
     # --- days -------------------------------------------------------------------------------------------------------
 
-    def _drop_beyond(self, page: DecodingPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
+    def _drop_beyond(
+        self, chunk: DecodingChunk, span: tuple[datetime, datetime], days: Collection[date] | None
+    ) -> None:
         """
         Drop the rows that another slice returns too: those of a requested day, and those of the day after, as of a
         provider that returns whole days. Rows even earlier or later stay, to be rejected.
         """
         if self.day_of is None:
             return
-        moments = get_column(page.rows, self.day_of)
+        moments = get_column(chunk.rows, self.day_of)
         since, before = span
         present = [moment for moment in moments if moment is not None]
         if not present or (since <= min(present) and max(present) < before):
@@ -243,29 +245,29 @@ class ColumnRules:
             if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
         }
         included = before + timedelta(seconds=1)  # where the end belongs to the requested period
-        page.repeated += len(beyond)
-        page.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < included)
-        page.drop(beyond)
+        chunk.repeated += len(beyond)
+        chunk.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < included)
+        chunk.drop(beyond)
 
-    def _fill_day(self, page: DecodingPage, day_column: str) -> None:
+    def _fill_day(self, chunk: DecodingChunk, day_column: str) -> None:
         """Compute the day of each row, where the response has none."""
         assert self.day_of is not None
-        days: list[Any] = list(days_of(get_column(page.rows, self.day_of), self.zone))
+        days: list[Any] = list(days_of(get_column(chunk.rows, self.day_of), self.zone))
         if self.columns[day_column].type == "text":
             days = [None if day is None else day.isoformat() for day in days]
-        filled = get_column(page.rows, day_column)
+        filled = get_column(chunk.rows, day_column)
         if filled.count(None) == len(filled):
-            set_column_each(page.rows, day_column, days)
+            set_column_each(chunk.rows, day_column, days)
 
-    def _check_days(self, page: DecodingPage, day_column: str, requested: Collection[date]) -> None:
+    def _check_days(self, chunk: DecodingChunk, day_column: str, requested: Collection[date]) -> None:
         """Reject the rows of days that were not requested."""
-        stamped = page.uniform.get(day_column) if self._day_is_received else None
+        stamped = chunk.uniform.get(day_column) if self._day_is_received else None
         if stamped in requested or (stamped is not None and days_of([stamped], self.zone)[0] in requested):
             return
-        days = days_of(get_column(page.rows, day_column), self.zone)
+        days = days_of(get_column(chunk.rows, day_column), self.zone)
         if not set(days) <= set(requested):
             self.rejects.reject(
-                page,
+                chunk,
                 {
                     i: (self.day_of or day_column, f"its day is {day}, which was not requested")
                     for i, day in enumerate(days)

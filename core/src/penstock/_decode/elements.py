@@ -1,5 +1,5 @@
 """
-From the items of an answer to the elements of pages: small runs are joined, large arrays are split, CSV becomes JSON
+From the items of an answer to the elements of chunks: small runs are joined, large arrays are split, CSV becomes JSON
 objects.
 """
 
@@ -50,8 +50,8 @@ def array_of(elements: Iterable[Any]) -> bytes:
 @define(eq=False, repr=False)
 class Elements:
     """
-    The elements of a page as they were received. ``data`` is an array of them. ``whole_array``: the elements of the
-    array that this is a chunk of.
+    The elements of a chunk as they were received. ``data`` is an array of them. ``whole_array``: the elements of the
+    array that this is a part of.
     """
 
     data: bytes
@@ -96,7 +96,7 @@ class Elements:
 
 CHUNK_BYTES = 2**19
 
-JOINED_BYTES = 2**20  # runs of elements are joined into pages of about this size
+JOINED_BYTES = 2**20  # runs of elements are joined into chunks of about this size
 
 
 def grouped(items: Iterable[Items]) -> Iterator[Sequence[Items]]:
@@ -118,11 +118,11 @@ def grouped(items: Iterable[Items]) -> Iterator[Sequence[Items]]:
         yield small
 
 
-def pages_of(runs: Sequence[Items], position: int) -> Iterator[Elements]:
+def chunks_of(runs: Sequence[Items], position: int) -> Iterator[Elements]:
     """
-    The pages of runs that are decoded together. ``position``: the number of elements of the file before this block.
+    The chunks of runs that are decoded together. ``position``: the number of elements of the file before this block.
 
-    A large array becomes pages of about ``CHUNK_BYTES`` each, made on demand. Their rows need less memory and fit into
+    A large array becomes chunks of about ``CHUNK_BYTES`` each, made on demand. Their rows need less memory and fit into
     the processor's caches.
     """
     run = runs[0]
@@ -130,14 +130,14 @@ def pages_of(runs: Sequence[Items], position: int) -> Iterator[Elements]:
     if len(runs) > 1:
         yield _joined(runs)
     elif run.format in ("lines", "csv"):
-        yield _page(evolve(run, first=position))
+        yield _chunk(evolve(run, first=position))
     elif run.format == "object" or size <= 2 * CHUNK_BYTES:
-        yield _page(run)
+        yield _chunk(run)
     else:
-        yield from _chunks(run, size)
+        yield from _split(run, size)
 
 
-def _chunks(run: Items, size: int) -> Iterator[Elements]:
+def _split(run: Items, size: int) -> Iterator[Elements]:
     elements = RAWS.many.decode(run.raw)
     step = max(1, len(elements) * CHUNK_BYTES // size)
     for start in range(0, len(elements), step):
@@ -151,10 +151,10 @@ def _chunks(run: Items, size: int) -> Iterator[Elements]:
         )
 
 
-def _page(items: Items) -> Elements:
+def _chunk(items: Items) -> Elements:
     data = items.raw if isinstance(items.raw, bytes) else bytes(items.raw)
     if items.format == "csv":
-        return _csv_page(items, data)
+        return _csv_chunk(items, data)
     if items.format == "object":
         data = b"[" + data + b"]"
     if items.format == "lines":
@@ -169,7 +169,7 @@ def _page(items: Items) -> Elements:
 
 
 def _joined(runs: Sequence[Items]) -> Elements:
-    """Runs of elements as one page; columns that only some of them stamp are null for the others."""
+    """Runs of elements as one chunk; columns that only some of them stamp are null for the others."""
     lists = LISTS.decode(array_of(run.raw if run.format == "array" else b"[" + bytes(run.raw) + b"]" for run in runs))
     lengths = list(map(len, lists))
     names = dict.fromkeys(chain.from_iterable(run.columns for run in runs))
@@ -184,7 +184,7 @@ def _joined(runs: Sequence[Items]) -> Elements:
     )
 
 
-def _csv_page(items: Items, data: bytes) -> Elements:
+def _csv_chunk(items: Items, data: bytes) -> Elements:
     """
     Rows of CSV as JSON objects of texts, empty fields as null; footers and totals are no elements. A row of another
     length than the header becomes an array, which is no record, so that this row alone is rejected.

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.page import DecodingPage, get_column, nulls, set_column_each
+from penstock._decode.chunk import DecodingChunk, get_column, nulls, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, digests_of
 from penstock.model import EXACT_JSON, PLAIN_JSON
@@ -21,7 +21,7 @@ from penstock.records import Column
 @define(eq=False, repr=False, kw_only=True)
 class KeyRules:
     """
-    Checks the keys of one stream's rows, page by page.
+    Checks the keys of one stream's rows, chunk by chunk.
 
     ``key``: the columns of the stream's key. ``identity``: the columns that identify a row in one listing: the key, and
     the day if a response covers several. ``day``: the column within which equal rows are numbered. ``last_wins``: a row
@@ -46,7 +46,7 @@ class KeyRules:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
     def check(
-        self, page: DecodingPage, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
+        self, chunk: DecodingChunk, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
     ) -> int:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
@@ -56,37 +56,37 @@ class KeyRules:
         Its rows are known by their indices, and a digest is computed only where a key comes again.
         """
         if self._row_keys:
-            return self._number_rows(page, keys) + len(page.rejected) + page.repeated
+            return self._number_rows(chunk, keys) + len(chunk.rejected) + chunk.repeated
         if not self.key:
-            return page.count
+            return chunk.count
         if self._nullable:
-            self._reject_null_keys(page)
-        page_keys = list(map(attrgetter(*self.identity), page.rows))
-        numbers = digests_of(page.rows) if read_again is None else page.row_indices()
-        unique = dict(zip(page_keys, numbers, strict=True))
+            self._reject_null_keys(chunk)
+        chunk_keys = list(map(attrgetter(*self.identity), chunk.rows))
+        numbers = digests_of(chunk.rows) if read_again is None else chunk.row_indices()
+        unique = dict(zip(chunk_keys, numbers, strict=True))
         seen = keys.find(unique.keys())
-        if len(unique) == len(page_keys) and not seen:
+        if len(unique) == len(chunk_keys) and not seen:
             keys.add(unique)
-            return page.count
+            return chunk.count
         digests, former = numbers, {key: before.number for key, before in seen.items()}
         if read_again is not None:
             # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
-            digests = digests_of(read_again([*numbers, *former.values()]) if former else page.rows)
+            digests = digests_of(read_again([*numbers, *former.values()]) if former else chunk.rows)
             former = dict(zip(former, digests[len(numbers) :], strict=True))
-        delivered = self._drop_repeats(page, page_keys, digests[: len(numbers)], former, seen)
+        delivered = self._drop_repeats(chunk, chunk_keys, digests[: len(numbers)], former, seen)
         in_other_listing = {key: before.number for key, before in seen.items() if before.where == OTHER_LISTING}
         keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
-        return page.count - sum(map(earlier.__contains__, page_keys))
+        return chunk.count - sum(map(earlier.__contains__, chunk_keys))
 
-    def drop_rejected_again(self, page: DecodingPage, keys: SliceKeys, stamps: Mapping[str, Any]) -> None:
+    def drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> None:
         """
         Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
         ``stamps``: of the request; an element with others is another record.
         """
-        if not page.rejected or not self.key or self._row_keys:
+        if not chunk.rejected or not self.key or self._row_keys:
             return
-        elements, raw = page.elements, page.elements.raw()
+        elements, raw = chunk.elements, chunk.elements.raw()
         identities = [
             blake2b(
                 repr((stamps, elements.common_stamps, [each[position] for each in elements.stamps.values()])).encode()
@@ -94,24 +94,24 @@ class KeyRules:
                 digest_size=16,
                 person=b"rejected",
             ).digest()
-            for position, _ in page.rejected
+            for position, _ in chunk.rejected
         ]
         seen = keys.find(dict.fromkeys(identities).keys())
         again = {identity for identity, before in seen.items() if before.where != THIS_PAGE}
-        page.repeated += sum(map(again.__contains__, identities))
-        page.rejected = [
-            rejected for rejected, identity in zip(page.rejected, identities, strict=True) if identity not in again
+        chunk.repeated += sum(map(again.__contains__, identities))
+        chunk.rejected = [
+            rejected for rejected, identity in zip(chunk.rejected, identities, strict=True) if identity not in again
         ]
         keys.add(dict.fromkeys(set(identities) - again, 0))
 
-    def _reject_null_keys(self, page: DecodingPage) -> None:
+    def _reject_null_keys(self, chunk: DecodingChunk) -> None:
         for name in self._nullable:
-            empty = nulls(get_column(page.rows, name))
-            self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
+            empty = nulls(get_column(chunk.rows, name))
+            self.rejects.reject(chunk, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(
         self,
-        page: DecodingPage,
+        chunk: DecodingChunk,
         keys: Sequence[Any],
         digests: Sequence[int],
         former: Mapping[Any, int],
@@ -133,23 +133,23 @@ class KeyRules:
             elif before is None or self.last_wins:
                 if on_page is not None:  # replaced before it was delivered
                     repeated.add(on_page)
-                page.superseded += on_page is None and before is not None
+                chunk.superseded += on_page is None and before is not None
                 delivered[key] = index
             else:
                 where = seen[key].where if key in seen else THIS_PAGE
-                text = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
+                text = ", ".join(f"{name} {getattr(chunk.rows[index], name)}" for name in self.key)
                 bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
-        self.rejects.add(page, bad)
-        page.drop(repeated | bad.keys())
-        page.repeated += len(repeated)
+        self.rejects.add(chunk, bad)
+        chunk.drop(repeated | bad.keys())
+        chunk.repeated += len(repeated)
         return delivered
 
-    def _number_rows(self, page: DecodingPage, keys: SliceKeys) -> int:
+    def _number_rows(self, chunk: DecodingChunk, keys: SliceKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
-        fresh = len(page.rows)
-        days = get_column(page.rows, self.day) if self.day is not None else repeat(None)
+        fresh = len(chunk.rows)
+        days = get_column(chunk.rows, self.day) if self.day is not None else repeat(None)
         for column in self._row_keys:
-            columns = [self._canonical(page.rows, name) for name in column.hash_of]
+            columns = [self._canonical(chunk.rows, name) for name in column.hash_of]
             contents = list(map(EXACT_JSON.encode, zip(*columns, strict=True)))
             name = f"{column.name} ".encode()
             identities = [
@@ -162,7 +162,7 @@ class KeyRules:
             for content, identity in zip(contents, identities, strict=True):
                 occurrences[identity] = number = occurrences.get(identity, 0) + 1
                 row_keys.append(blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest())
-            set_column_each(page.rows, column.name, row_keys)
+            set_column_each(chunk.rows, column.name, row_keys)
             keys.add(occurrences)
             earlier = {identity for identity, before in seen.items() if before.where == EARLIER_PAGE}
             fresh = len(identities) - sum(map(earlier.__contains__, identities))

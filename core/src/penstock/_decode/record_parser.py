@@ -1,7 +1,7 @@
 """
-From the bytes of a page to rows, by Structs with the provider's member names.
+From the bytes of a chunk to rows, by Structs with the provider's member names.
 
-A page is decoded at once by a Struct that refuses unknown members. If that fails, it is decoded by one that ignores
+A chunk is decoded at once by a Struct that refuses unknown members. If that fails, it is decoded by one that ignores
 them, and the unknown members are decoded separately. If that fails, it is decoded element by element, and elements that
 do not fit are rejected (:meth:`RecordParser._read_element`). Values whose JSON type is not that of their column
 (money, times, days in another format) are decoded as they are, and then converted column by column
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw, ValidationError
 
+from penstock._decode.chunk import DecodingChunk, get_column, nulls, set_column, set_column_each
 from penstock._decode.conversion import (
     Converter,
     MisfitError,
@@ -23,7 +24,6 @@ from penstock._decode.conversion import (
     reason_of_null,
 )
 from penstock._decode.elements import DICTS, RAWS, Elements
-from penstock._decode.page import DecodingPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects, add_extra
 from penstock._decode.structs import Nested, OuterMembers, Shape, is_sent, unknown_in, unknown_members, value_at
 from penstock.errors import BrokenBodyError
@@ -55,7 +55,7 @@ class _Unread(NamedTuple):
 
 class RecordParser:
     """
-    Parses the pages of one stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
+    Parses the chunks of a stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class RecordParser:
         self._shapes = {texts: Shape.of(columns, raw, self._outer, texts=texts) for texts in (False, True)}
         self._sent = tuple(filter(is_sent, columns.values()))
 
-    def parse(self, page: DecodingPage) -> type:
+    def parse(self, chunk: DecodingChunk) -> type:
         """
-        Fill ``page.rows``, ``positions``, ``unknown`` and ``count``; elements that do not fit are added to
+        Fill ``chunk.rows``, ``positions``, ``unknown`` and ``count``; elements that do not fit are added to
         ``rejected``.
 
         Returns the Struct with the names of the columns.
         """
-        shape = self._shapes[page.elements.texts]
-        self._read_rows(page, shape)
+        shape = self._shapes[chunk.elements.texts]
+        self._read_rows(chunk, shape)
         if self._outer.columns:
-            self._read_outer_members(page)
+            self._read_outer_members(chunk)
         if self._may_lack_all:
-            self._reject_undeclared(page)
+            self._reject_undeclared(chunk)
         for column, convert in self._converters:
-            self._convert(page, column, convert)
-        if page.unknown and self._rejects.keeps_unknown:
-            self._rejects.mask_extras(page)
-        page.count = len(page.rows) + len(page.rejected)
+            self._convert(chunk, column, convert)
+        if chunk.unknown and self._rejects.keeps_unknown:
+            self._rejects.mask_extras(chunk)
+        chunk.count = len(chunk.rows) + len(chunk.rejected)
         return shape.out
 
     def check_header(self, header: Sequence[str]) -> None:
@@ -105,59 +105,59 @@ class RecordParser:
 
     # --- rows: three tries ------------------------------------------------------------------------------------------
 
-    def _read_rows(self, page: DecodingPage, shape: Shape) -> None:
+    def _read_rows(self, chunk: DecodingChunk, shape: Shape) -> None:
         if self._raw:
-            page.elements.compact()
+            chunk.elements.compact()
         try:
-            page.rows = page.elements.decode(shape.strict)
-            page.positions = range(len(page.rows))
+            chunk.rows = chunk.elements.decode(shape.strict)
+            chunk.positions = range(len(chunk.rows))
         except ValidationError:
-            self._read_with_unknown(page, shape)
+            self._read_with_unknown(chunk, shape)
 
-    def _read_with_unknown(self, page: DecodingPage, shape: Shape) -> None:
-        elements = page.elements
+    def _read_with_unknown(self, chunk: DecodingChunk, shape: Shape) -> None:
+        elements = chunk.elements
         elements.compact()
         try:
-            page.rows = elements.decode(shape.loose)
-            page.members = set().union(*elements.decode(DICTS))
+            chunk.rows = elements.decode(shape.loose)
+            chunk.members = set().union(*elements.decode(DICTS))
         except ValidationError:
-            self._read_one_by_one(page, shape)
+            self._read_one_by_one(chunk, shape)
             return
-        unknown = page.members - self._members
-        page.positions = range(len(page.rows))
-        page.unknown |= unknown
+        unknown = chunk.members - self._members
+        chunk.positions = range(len(chunk.rows))
+        chunk.unknown |= unknown
         if not self._rejects.keeps_unknown:
             return
         extras = elements.decode(unknown_members(tuple(sorted(unknown)), self._nested))
-        set_column_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
+        set_column_each(chunk.rows, EXTRA, [extra or UNSET for extra in extras])
 
-    def _read_one_by_one(self, page: DecodingPage, shape: Shape) -> None:
+    def _read_one_by_one(self, chunk: DecodingChunk, shape: Shape) -> None:
         rows: list[Any] = []
         positions: list[int] = []
-        for position, element in enumerate(page.elements.raw()):
+        for position, element in enumerate(chunk.elements.raw()):
             try:
-                rows.append(self._read_element(page, position, element, shape))
+                rows.append(self._read_element(chunk, position, element, shape))
                 positions.append(position)
             except RejectedElementError as error:
-                self._rejects.reject_element(page, position, error.column, error.reason)
-        page.rows, page.positions = rows, positions
+                self._rejects.reject_element(chunk, position, error.column, error.reason)
+        chunk.rows, chunk.positions = rows, positions
 
     # --- element by element -----------------------------------------------------------------------------------------
 
-    def _read_element(self, page: DecodingPage, position: int, element: Raw, shape: Shape) -> Any:
+    def _read_element(self, chunk: DecodingChunk, position: int, element: Raw, shape: Shape) -> Any:
         """The row of an element. Values that do not fit a nullable column are null. Raises RejectedElementError."""
         try:
             members = DICTS.one.decode(element)
         except ValidationError:
-            raise RejectedElementError(None, _reason_of_no_object(page.elements, position, element)) from None
+            raise RejectedElementError(None, _reason_of_no_object(chunk.elements, position, element)) from None
         unread: list[_Unread] = []
         try:
             row = shape.loose.one.decode(element)
         except ValidationError:
             row = shape.received(**self._attributes(members, unread))
-        self._keep_unknown(page, row, members)
+        self._keep_unknown(chunk, row, members)
         for column, reason, value in unread:
-            self._rejects.unread(page, position, column, reason, row, value)
+            self._rejects.unread(chunk, position, column, reason, row, value)
         return row
 
     def _attributes(self, members: Mapping[str, Raw], unread: list[_Unread]) -> dict[str, Any]:
@@ -167,10 +167,10 @@ class RecordParser:
             attributes[attribute] = PLAIN_JSON.decode(members[member]) if member in members else UNSET
         return attributes
 
-    def _keep_unknown(self, page: DecodingPage, row: Any, members: Mapping[str, Raw]) -> None:
+    def _keep_unknown(self, chunk: DecodingChunk, row: Any, members: Mapping[str, Raw]) -> None:
         unknown = {name: value for name, value in members.items() if name not in self._members}
-        page.unknown |= unknown.keys()
-        page.members |= members.keys()
+        chunk.unknown |= unknown.keys()
+        chunk.members |= members.keys()
         if unknown and self._rejects.keeps_unknown:
             plain = (
                 unknown if self._nested == "raw" else {name: PLAIN_JSON.decode(raw) for name, raw in unknown.items()}
@@ -211,52 +211,52 @@ class RecordParser:
 
     # --- all rows at once -------------------------------------------------------------------------------------------
 
-    def _read_outer_members(self, page: DecodingPage) -> None:
+    def _read_outer_members(self, chunk: DecodingChunk) -> None:
         """Fill the columns that are inside of another member; its other members go to ``_extra``."""
         for column in self._outer.columns:
             source, steps = self._outer.path_of(column)
-            values = [value_at(value, steps) for value in get_column(page.rows, source)]
-            set_column_each(page.rows, column.name, values)
+            values = [value_at(value, steps) for value in get_column(chunk.rows, source)]
+            set_column_each(chunk.rows, column.name, values)
         for attribute, member in self._outer.attributes.items():
             claims = self._outer.claims[member]
-            for row, value in zip(page.rows, get_column(page.rows, attribute), strict=True):
+            for row, value in zip(chunk.rows, get_column(chunk.rows, attribute), strict=True):
                 if unknown := unknown_in(value, claims):
-                    page.unknown |= {f"{member}.{name}" for name in unknown}
+                    chunk.unknown |= {f"{member}.{name}" for name in unknown}
                     if self._rejects.keeps_unknown:
                         add_extra(row, member, unknown)
-            set_column(page.rows, attribute, UNSET)
+            set_column(chunk.rows, attribute, UNSET)
 
-    def _reject_undeclared(self, page: DecodingPage) -> None:
+    def _reject_undeclared(self, chunk: DecodingChunk) -> None:
         """Reject the elements without any declared member, such as an error or a summary among the records."""
         undeclared = set()
-        for index in self._empty_rows(page):
-            position = page.positions[index]
-            names = DICTS.one.decode(page.elements.raw()[position]).keys()
+        for index in self._empty_rows(chunk):
+            position = chunk.positions[index]
+            names = DICTS.one.decode(chunk.elements.raw()[position]).keys()
             if self._members.isdisjoint(names):
                 undeclared.add(index)
                 found = f"; it has {clip(', '.join(names), 100)}" if names else ""
-                self._rejects.reject_element(page, position, None, f"it has none of the declared members{found}")
+                self._rejects.reject_element(chunk, position, None, f"it has none of the declared members{found}")
         if undeclared:
-            page.drop(undeclared)
+            chunk.drop(undeclared)
 
-    def _empty_rows(self, page: DecodingPage) -> Sequence[int]:
+    def _empty_rows(self, chunk: DecodingChunk) -> Sequence[int]:
         """The indices of the rows in which every column is null, where a record may lack each of its members."""
-        empty: Sequence[int] = range(len(page.rows))
+        empty: Sequence[int] = range(len(chunk.rows))
         for name in self._may_lack_all:
-            values = get_column(page.rows, name)
+            values = get_column(chunk.rows, name)
             empty = nulls(values) if len(empty) == len(values) else [index for index in empty if values[index] is None]
             if not empty:
                 break
         return empty
 
-    def _convert(self, page: DecodingPage, column: Column, convert: Converter) -> None:
+    def _convert(self, chunk: DecodingChunk, column: Column, convert: Converter) -> None:
         """Convert a column's values to its type."""
-        values = get_column(page.rows, column.name)
+        values = get_column(chunk.rows, column.name)
         typed, misfits = converted(column, values, convert)
         if typed is not values:
-            set_column_each(page.rows, column.name, typed)
+            set_column_each(chunk.rows, column.name, typed)
         if misfits:
-            self._rejects.handle_misfits(page, column, misfits, values)
+            self._rejects.handle_misfits(chunk, column, misfits, values)
 
 
 def _reason_of_no_object(elements: Elements, position: int, element: Raw) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
+from penstock._decode.chunk import DecodingChunk, get_column, set_column_each
 from penstock._decode.conversion import Misfits, NoObject, bounded
 from penstock._decode.masks import Masks
-from penstock._decode.page import DecodingPage, get_column, set_column_each
 from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
@@ -30,7 +30,7 @@ def add_extra(row: Any, member: str, value: Any) -> None:
 @define(eq=False, repr=False, kw_only=True)
 class Rejects:
     """
-    Handles values that do not fit their column, for the pages of one stream. In a ``required`` column, the record is
+    Handles values that do not fit their column, for the chunks of one stream. In a ``required`` column, the record is
     rejected. In a ``hidden`` column, which is not delivered, the value is ignored. Any other value becomes null, is
     kept in ``_extra``, and is counted.
 
@@ -61,19 +61,19 @@ class Rejects:
         """Whether a record is rejected if it has no value that fits this column."""
         return not column.nullable or column.name in self.required
 
-    def handle_misfits(self, page: DecodingPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
+    def handle_misfits(self, chunk: DecodingChunk, column: Column, misfits: Misfits, values: list[Any]) -> None:
         """
-        Handle the rows whose value does not fit the column. ``values``: the received values of all rows of the page.
+        Handle the rows whose value does not fit the column. ``values``: the received values of all rows of the chunk.
 
         The attribute of these rows must be null already.
         """
         if self.is_required(column):
-            self.reject(page, {index: (column.name, reason) for index, reason in misfits.items()})
+            self.reject(chunk, {index: (column.name, reason) for index, reason in misfits.items()})
             return
         for index, reason in misfits.items():
-            self.unread(page, page.positions[index], column, reason, page.rows[index], values[index])
+            self.unread(chunk, chunk.positions[index], column, reason, chunk.rows[index], values[index])
 
-    def unread(self, page: DecodingPage, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
+    def unread(self, chunk: DecodingChunk, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
         """Keep the value that became null in the row's ``_extra``, and count it."""
         if column.name in self.hidden:
             return
@@ -83,45 +83,45 @@ class Rejects:
             if isinstance(received, Decimal) and not bounded(received):
                 received = str(received)  # written out as a number, it could fill the memory
             add_extra(row, column.member, mask_json(self.extra_masks.apply(received)))
-        path, index = page.elements.locate(position)
+        path, index = chunk.elements.locate(position)
         where = f"{path}[{index}].{column.member or column.derived_of}"
-        page.unread.append((position, where, self._reason(column, reason)))
+        chunk.unread.append((position, where, self._reason(column, reason)))
 
-    def mask_extras(self, page: DecodingPage) -> None:
+    def mask_extras(self, chunk: DecodingChunk) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
         masks = self.extra_masks
-        extras = get_column(page.rows, EXTRA)
+        extras = get_column(chunk.rows, EXTRA)
         encoded = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
         text = encoded.decode()
         if (masks and masks.may_be_in(encoded)) or mask(text) != text:
             plain = [extra if extra is UNSET else PLAIN_JSON.decode(EXACT_JSON.encode(extra)) for extra in extras]
             set_column_each(
-                page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain]
+                chunk.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain]
             )
 
-    def reject(self, page: DecodingPage, bad: Bad) -> None:
-        """Reject these rows and remove them from the page."""
+    def reject(self, chunk: DecodingChunk, bad: Bad) -> None:
+        """Reject these rows and remove them from the chunk."""
         if bad:
-            self.add(page, bad)
-            page.drop(bad.keys())
+            self.add(chunk, bad)
+            chunk.drop(bad.keys())
 
-    def add(self, page: DecodingPage, bad: Bad) -> None:
-        """Add these rows to the rejected ones, but leave them in the page."""
+    def add(self, chunk: DecodingChunk, bad: Bad) -> None:
+        """Add these rows to the rejected ones, but leave them in the chunk."""
         for index, (name, reason) in bad.items():
-            self.reject_element(page, page.positions[index], self.columns[name], reason)
+            self.reject_element(chunk, chunk.positions[index], self.columns[name], reason)
 
-    def reject_element(self, page: DecodingPage, position: int, column: Column | None, reason: str) -> None:
+    def reject_element(self, chunk: DecodingChunk, position: int, column: Column | None, reason: str) -> None:
         """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
-        path, index = page.elements.locate(position)
+        path, index = chunk.elements.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""
         rejected = Rejected(
             stream=self.stream,
             path=f"{path}[{index}]{member}",
             reason=self._reason(column, reason),
-            raw=self._storable(page.elements.raw()[position]),
+            raw=self._storable(chunk.elements.raw()[position]),
             column=column.name if column is not None else "",
         )
-        page.rejected.append((position, rejected))
+        chunk.rejected.append((position, rejected))
 
     def erased(self, rejected: Rejected) -> Rejected:
         """A record that an earlier reading rejected, as this one would store it. Raw text that is no JSON goes."""

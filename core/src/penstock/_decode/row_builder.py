@@ -11,10 +11,10 @@ import msgspec
 from attrs import define, frozen
 from msgspec import UNSET
 
+from penstock._decode.chunk import DecodingChunk, nested_elements, set_column
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
-from penstock._decode.elements import grouped, pages_of
+from penstock._decode.elements import chunks_of, grouped
 from penstock._decode.keys import KeyRules
-from penstock._decode.page import DecodingPage, nested_elements, set_column
 from penstock._decode.record_parser import RecordParser
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import SliceKeys
@@ -28,15 +28,15 @@ INVALID_JSON = (RecursionError, msgspec.DecodeError, UnicodeDecodeError)
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class DecodedPage:
+class DecodedChunk:
     """
-    The result of decoding a page: ``count`` = rows + rejected + ``repeated``.
+    The result of decoding a chunk: ``count`` = rows + rejected + ``repeated``.
 
     ``repeated``: rows that were dropped: those equal to an earlier row of the slice, and those outside of the requested
     span; also rejected elements of an earlier page. ``out_of_bounds``: the dropped rows outside of the span, except
     those up to one second after its end. ``fresh``: elements whose key was not on an earlier page of the listing.
 
-    ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
+    ``superseded``: for ``changes``, rows of earlier chunks that rows of this one replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
 
     ``unread_values``: values of ``rows`` that did not fit a nullable column, became null and are kept in ``_extra``;
@@ -59,9 +59,9 @@ class DecodedPage:
 
 class AnswerState(NamedTuple):
     """
-    What the pages of an answer have in common. ``totals``: the sums of the file that the page is of, to be compared
+    What the chunks of an answer have in common. ``totals``: the sums of the file that the chunk is of, to be compared
     with its rows of totals. ``unmarked`` finds a row of totals that nothing marks. ``one_array``: the slice has one
-    array, of which the page is all or a chunk.
+    array, of which the chunk is all or a part.
     """
 
     totals: Totals | None = None
@@ -75,10 +75,10 @@ NO_STATE = AnswerState()
 @frozen(eq=False, repr=False, kw_only=True)
 class RowBuilder:
     """
-    Builds the typed rows of one stream, page by page. :func:`penstock._decode.compile.compile_stream` makes it.
+    Builds the typed rows of one stream, chunk by chunk. :func:`penstock._decode.compile.compile_stream` makes it.
 
     ``layout``: the columns that are delivered. ``parser``, ``rules``, ``measures`` and ``keys`` do the steps of
-    :meth:`build_page`; ``derived`` are the streams cut from this one, in their order.
+    :meth:`build_chunk`; ``derived`` are the streams cut from this one, in their order.
     """
 
     layout: Layout
@@ -114,7 +114,7 @@ class RowBuilder:
 
     def build(
         self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, keys: SliceKeys | None = None
-    ) -> Iterator[DecodedPage]:
+    ) -> Iterator[DecodedChunk]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
         decoded in chunks, each when the caller requests it.
@@ -142,39 +142,39 @@ class RowBuilder:
             file = files[first.path]
             state = AnswerState(file.totals, unmarked, one_array)
             try:
-                for elements in pages_of(runs, file.elements):
-                    decoded = self.build_page(DecodingPage(elements), requested, keys, state)
+                for elements in chunks_of(runs, file.elements):
+                    decoded = self.build_chunk(DecodingChunk(elements), requested, keys, state)
                     file.elements += decoded.count
                     yield decoded
-                    del elements, decoded  # else the rows of two pages are in memory
+                    del elements, decoded  # else the rows of two chunks are in memory
             except INVALID_JSON as error:
                 raise self._invalid_json(error) from None
         if unmarked is not None:
             unmarked.check()
 
-    def build_page(
-        self, page: DecodingPage, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
-    ) -> DecodedPage:
-        """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
-        row_type = self.parser.parse(page)  # 1. Bytes to rows; elements that do not fit are rejected.
-        self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
+    def build_chunk(
+        self, chunk: DecodingChunk, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
+    ) -> DecodedChunk:
+        """Decode a chunk, in seven steps. Each changes its rows, or takes some of them away."""
+        row_type = self.parser.parse(chunk)  # 1. Bytes to rows; elements that do not fit are rejected.
+        self.rules.apply(chunk, requested)  # 2. Stamps, amounts and days.
         if state.totals is not None:
-            state.totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
+            state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
         if state.unmarked is not None:
-            state.unmarked.reject(page, self.rejects)
-        read_again = partial(self._read_again, page, requested) if state.one_array else None
-        fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
-        self.keys.drop_rejected_again(page, keys, requested.stamps)
-        derived = [child.build(page) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
-        absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
+            state.unmarked.reject(chunk, self.rejects)
+        read_again = partial(self._read_again, chunk, requested) if state.one_array else None
+        fresh = self.keys.check(chunk, keys, read_again)  # 4. Repeated rows are dropped.
+        self.keys.drop_rejected_again(chunk, keys, requested.stamps)
+        derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
+        absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
-            set_column(page.rows, name, UNSET)
-        set_column(page.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
-        return _decoded(self.layout, page, derived, fresh, absent)
+            set_column(chunk.rows, name, UNSET)
+        set_column(chunk.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
+        return _decoded(self.layout, chunk, derived, fresh, absent)
 
-    def _read_again(self, page: DecodingPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
-        """The rows of some elements, as the first two steps of :meth:`build_page` made them."""
-        again = DecodingPage(page.elements.of_array(indices))
+    def _read_again(self, chunk: DecodingChunk, requested: Requested, indices: Iterable[int]) -> list[Any]:
+        """The rows of some elements, as the first two steps of :meth:`build_chunk` made them."""
+        again = DecodingChunk(chunk.elements.of_array(indices))
         self.parser.parse(again)
         self.rules.apply(again, requested)
         return again.rows
@@ -201,35 +201,35 @@ class DerivedRowBuilder(NamedTuple):
     column: Column
     stamps: Mapping[str, str]
 
-    def build(self, parent: DecodingPage) -> DecodedPage:
+    def build(self, parent: DecodingChunk) -> DecodedChunk:
         """The rows in the parent's rows."""
-        page = DecodingPage(nested_elements(parent, self.column, self.stamps))
-        return self.row_builder.build_page(page, NOTHING_REQUESTED, SliceKeys())
+        chunk = DecodingChunk(nested_elements(parent, self.column, self.stamps))
+        return self.row_builder.build_chunk(chunk, NOTHING_REQUESTED, SliceKeys())
 
 
 def _decoded(
-    layout: Layout, page: DecodingPage, derived: Sequence[DecodedPage], fresh: int, absent: frozenset[str]
-) -> DecodedPage:
-    """The result of a page after its last step."""
-    delivered = set(page.positions) if page.unread else ()
-    unread = [(path, reason) for position, path, reason in page.unread if position in delivered]
+    layout: Layout, chunk: DecodingChunk, derived: Sequence[DecodedChunk], fresh: int, absent: frozenset[str]
+) -> DecodedChunk:
+    """The result of a chunk after its last step."""
+    delivered = set(chunk.positions) if chunk.unread else ()
+    unread = [(path, reason) for position, path, reason in chunk.unread if position in delivered]
     unread_values, unread_example = len(unread), unread[0] if unread else None
     for child in derived:
         unread_values += child.unread_values
         unread_example = unread_example or child.unread_example
-    rejected = sorted(page.rejected, key=itemgetter(0))
-    return DecodedPage(
+    rejected = sorted(chunk.rejected, key=itemgetter(0))
+    return DecodedChunk(
         batch=Batch(
             layout=layout,
-            rows=page.rows,
+            rows=chunk.rows,
             rejected=tuple([record for _, record in rejected]) if rejected else (),
-            unknown=tuple(sorted(page.unknown)),
+            unknown=tuple(sorted(chunk.unknown)),
         ),
-        count=page.count,
+        count=chunk.count,
         fresh=fresh,
-        repeated=page.repeated,
-        out_of_bounds=page.out_of_bounds,
-        superseded=page.superseded,
+        repeated=chunk.repeated,
+        out_of_bounds=chunk.out_of_bounds,
+        superseded=chunk.superseded,
         unread_values=unread_values,
         unread_example=unread_example,
         derived=tuple([child.batch for child in derived]) if derived else (),

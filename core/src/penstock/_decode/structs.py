@@ -1,5 +1,5 @@
 """
-Structs made from the columns of a stream: the types to which the elements of a page are decoded. A column inside of
+Structs made from the columns of a stream: the types to which the elements of a chunk are decoded. A column inside of
 another member is read from that outer member, which is a field of the Struct.
 """
 

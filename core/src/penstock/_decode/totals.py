@@ -1,5 +1,5 @@
 """
-The measures of a stream: their sums, rows of totals in a report, and measures that no element of a page has.
+The measures of a stream: their sums, rows of totals in a report, and measures that no element of a chunk has.
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from attrs import define, field
 from msgspec import UNSET
 
+from penstock._decode.chunk import DecodingChunk, get_column, nulls
 from penstock._decode.conversion import MisfitError, coerce
-from penstock._decode.page import DecodingPage, get_column, nulls
 from penstock._decode.rejects import Rejects
 from penstock.errors import BrokenBodyError, CountMismatchError
 from penstock.model import EXACT_JSON, Batch
@@ -80,15 +80,15 @@ class Measures(NamedTuple):
             dimensions=tuple(dimensions),
         )
 
-    def absent(self, page: DecodingPage) -> frozenset[str]:
+    def absent(self, chunk: DecodingChunk) -> frozenset[str]:
         """
-        The measures that no element has. A page of which all members are known has none: what was renamed is unknown.
+        The measures that no element has. A chunk of which all members are known has none: what was renamed is unknown.
         """
         return frozenset(
             name
             for name, read in self.nullable
-            if read.top_member not in page.members
-            or (read.path and not any(value is not None for value in get_column(page.rows, read.name)))
+            if read.top_member not in chunk.members
+            or (read.path and not any(value is not None for value in get_column(chunk.rows, read.name)))
         )
 
 
@@ -112,13 +112,13 @@ class Totals:
     sums: dict[tuple[str, str | None], Decimal] = field(factory=dict)  # by column and currency
     unsure: bool = False
 
-    def compare(self, page: DecodingPage) -> None:
+    def compare(self, chunk: DecodingChunk) -> None:
         """
-        Add the rows of a page, before repeated ones are dropped. Raises CountMismatchError if a row of totals in the
-        page differs from the sums of the rows so far.
+        Add the rows of a chunk, before repeated ones are dropped. Raises CountMismatchError if a row of totals in the
+        chunk differs from the sums of the rows so far.
         """
-        self._add(page)
-        for row in page.elements.totals if not self.unsure else ():
+        self._add(chunk)
+        for row in chunk.elements.totals if not self.unsure else ():
             for column in self.measures.summed:
                 self._compare(row, column, None)
             for amount, unit in self.measures.priced:
@@ -127,12 +127,12 @@ class Totals:
                 if stated is not None or len(units) == 1:
                     self._compare(row, amount, next(iter(units)) if stated is None else str(stated))
 
-    def _add(self, page: DecodingPage) -> None:
-        self.unsure |= bool(page.rejected or page.unread or page.repeated)
+    def _add(self, chunk: DecodingChunk) -> None:
+        self.unsure |= bool(chunk.rejected or chunk.unread or chunk.repeated)
         priced = [(amount.name, unit.name) for amount, unit in self.measures.priced]
         with localcontext(prec=1000):
             names = [measure.name for measure in self.measures.summed]
-            for key, total in sums_of(page.rows, names, priced).items():
+            for key, total in sums_of(chunk.rows, names, priced).items():
                 self.sums[key] = self.sums.get(key, Decimal(0)) + total
 
     def _compare(self, row: Mapping[str, str], column: Column, unit: str | None) -> None:
@@ -182,24 +182,24 @@ class UnmarkedTotal:
     measures: Measures
     rows: int = 0
     sums: dict[str, Decimal] = field(factory=dict)
-    without: list[dict[str, Any]] = field(factory=list)  # measures of rows without a dimension, of a page at most two
+    without: list[dict[str, Any]] = field(factory=list)  # measures of rows without a dimension, of a chunk at most two
 
-    def reject(self, page: DecodingPage, rejects: Rejects) -> None:
-        """Add the rows of a page, and reject the row of totals if it is among them."""
-        if (index := self._find(page)) is not None:
+    def reject(self, chunk: DecodingChunk, rejects: Rejects) -> None:
+        """Add the rows of a chunk, and reject the row of totals if it is among them."""
+        if (index := self._find(chunk)) is not None:
             reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
-            rejects.reject_element(page, page.positions[index], None, reason)
-            page.drop({index})
+            rejects.reject_element(chunk, chunk.positions[index], None, reason)
+            chunk.drop({index})
 
-    def _find(self, page: DecodingPage) -> int | None:
-        """Add the rows of a page. The index of the row of totals in it; None without one."""
+    def _find(self, chunk: DecodingChunk) -> int | None:
+        """Add the rows of a chunk. The index of the row of totals in it; None without one."""
         names = [measure.name for measure in self.measures.summed]
-        without = self._without_dimension(page)
-        for row in [page.rows[index] for index in without[:2]]:
+        without = self._without_dimension(chunk)
+        for row in [chunk.rows[index] for index in without[:2]]:
             self.without.append({name: value for name in names if (value := getattr(row, name)) is not None})
-        self.rows += len(page.rows)
+        self.rows += len(chunk.rows)
         with localcontext(prec=1000):
-            for (name, _), total in sums_of(page.rows, names, ()).items():
+            for (name, _), total in sums_of(chunk.rows, names, ()).items():
                 self.sums[name] = self.sums.get(name, Decimal(0)) + total
         if not without or not self.has_total:
             return None
@@ -223,11 +223,11 @@ class UnmarkedTotal:
                 "its measures are the sums of all others. Ask the provider to leave it out."
             )
 
-    def _without_dimension(self, page: DecodingPage) -> list[int]:
+    def _without_dimension(self, chunk: DecodingChunk) -> list[int]:
         """The indices of the rows without a dimension, or with a word for a total as their only one."""
         without: set[int] | None = None
         for column in self.measures.dimensions:
-            values = get_column(page.rows, column.name)
+            values = get_column(chunk.rows, column.name)
             if values.count(None) == len(values):
                 continue
             empty = set(nulls(values))
@@ -236,7 +236,7 @@ class UnmarkedTotal:
             without = empty if without is None else without & empty
             if not without:
                 break
-        return [index for index in sorted(without or ()) if not _has_text(getattr(page.rows[index], EXTRA))]
+        return [index for index in sorted(without or ()) if not _has_text(getattr(chunk.rows[index], EXTRA))]
 
 
 def _has_text(extra: Any) -> bool:

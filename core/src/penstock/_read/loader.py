@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import DecodedPage, Requested, SliceKeys, split_by_day, sums
+from penstock._decode import DecodedChunk, Requested, SliceKeys, split_by_day, sums
+from penstock._decode.chunk import get_column
 from penstock._decode.conversion import coerce, days_of
-from penstock._decode.page import get_column
 from penstock._fetch.call import CallResult
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_errors
 from penstock._read.context import SliceContext
@@ -37,11 +37,11 @@ class HeldPages:
     nothing.
     """
 
-    pages: list[DecodedPage] = field(factory=list)
+    pages: list[DecodedChunk] = field(factory=list)
     records: int = 0
     promised: int | None = None
 
-    def add(self, page: DecodedPage) -> None:
+    def add(self, page: DecodedChunk) -> None:
         self.pages.append(page)
         self.records += page.count
 
@@ -147,7 +147,7 @@ class Loader:
             raise broken_page(error) from None
         return LoadedPage(count=count, fresh=fresh)
 
-    def _write_or_hold(self, decoded: DecodedPage) -> None:
+    def _write_or_hold(self, decoded: DecodedChunk) -> None:
         self.counts.has_out_of_bounds |= bool(decoded.out_of_bounds)
         self.counts.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
         if self._held is None:
@@ -197,7 +197,7 @@ class Loader:
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def _write_decoded(self, decoded: DecodedPage) -> None:
+    def _write_decoded(self, decoded: DecodedChunk) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
         counts = self._first_partition.counts
@@ -215,7 +215,7 @@ class Loader:
             for partition, batch in self._by_partition(derived):
                 self._write_derived(partition, batch)
 
-    def _observe(self, decoded: DecodedPage) -> None:
+    def _observe(self, decoded: DecodedChunk) -> None:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
         stream, unknown = self.context.planned.stream.name, decoded.batch.unknown
         if decoded.count:
@@ -311,7 +311,7 @@ def _write_rows(writer: Writer, batch: Batch) -> None:
         raise_sink_error(error, type(writer).__name__)
 
 
-def _as_repeated(decoded: DecodedPage) -> DecodedPage:
+def _as_repeated(decoded: DecodedChunk) -> DecodedChunk:
     """A page that equals an earlier one: its elements count as repeated, and none is written."""
     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
-    return DecodedPage(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
+    return DecodedChunk(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)

@@ -1,5 +1,5 @@
 """
-A page while it is decoded, and the operations on all of its rows at once: column by column, never row by row.
+A chunk while it is decoded, and the operations on all of its rows at once: column by column, never row by row.
 """
 
 from collections import deque
@@ -17,9 +17,9 @@ from penstock.records import Column
 
 
 @define(eq=False, repr=False)
-class DecodingPage:
+class DecodingChunk:
     """
-    A page while it is decoded: its rows, and what was counted of its other elements. ``positions`` are the indices of
+    A chunk while it is decoded: its rows, and what was counted of its other elements. ``positions`` are the indices of
     the rows among the elements.
     """
 
@@ -76,9 +76,9 @@ def nulls(values: list[Any]) -> list[int]:
 # --- derived streams ------------------------------------------------------------------------------------------------
 
 
-def nested_elements(page: DecodingPage, column: Column, stamps: Mapping[str, str]) -> Elements:
-    """The elements of the column over all rows of ``page``, with their paths in the body."""
-    values = get_column(page.rows, column.name)
+def nested_elements(chunk: DecodingChunk, column: Column, stamps: Mapping[str, str]) -> Elements:
+    """The elements of the column over all rows of ``chunk``, with their paths in the body."""
+    values = get_column(chunk.rows, column.name)
     if not set(map(type, values)) <= {Raw}:
         values = [
             value if isinstance(value, Raw) else NO_ELEMENTS if value is None else Raw(EXACT_JSON.encode(value))
@@ -91,7 +91,7 @@ def nested_elements(page: DecodingPage, column: Column, stamps: Mapping[str, str
     lengths = list(map(len, lists))
 
     def path(index: int) -> str:
-        outer, number = page.elements.locate(page.positions[index])
+        outer, number = chunk.elements.locate(chunk.positions[index])
         return f"{outer}[{number}].{column.member or column.name}"
 
     return Elements(
@@ -99,7 +99,7 @@ def nested_elements(page: DecodingPage, column: Column, stamps: Mapping[str, str
         starts=list(accumulate(lengths, initial=0)),
         path=path,
         stamps={
-            name: list(chain.from_iterable(map(repeat, get_column(page.rows, parent_column), lengths)))
+            name: list(chain.from_iterable(map(repeat, get_column(chunk.rows, parent_column), lengths)))
             for name, parent_column in stamps.items()
         },
     )
