@@ -11,8 +11,8 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
-from penstock._read.read_counts import ReadCounts
 from penstock._read.result import LoadedPartition
+from penstock._read.slice_counts import SliceCounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS
@@ -94,7 +94,7 @@ def test_report_event_and_ledger_have_the_same_restatements(
     for rows in (7, 9):
         plan = evolve(planned(partition), stream=evolve(STREAM, kind=kind), entries=ledger.entries("s", "clicks"))
         writer = committer.target.begin((), partition)
-        counts = ReadCounts(
+        counts = SliceCounts(
             planned=plan, began_at=NOW, partitions={partition: LoadedPartition(PartitionCounts(rows=rows), writer)}
         )
         committer.expect([plan])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.counts import ListingCounts, PartitionCounts, StreamReads
+from penstock._read.counts import ListingCounts, PartitionCounts, StreamHistory
 from penstock._read.listing import counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
@@ -249,9 +249,9 @@ def test_the_longest_page_is_kept_by_size() -> None:
     """
     The longest page counts for requests of the same size only.
     """
-    reads = StreamReads()
+    history = StreamHistory()
 
-    assert [reads.longest(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
+    assert [history.longest(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
         40,
         40,
         10,

@@ -9,7 +9,7 @@ from attrs import frozen
 from configured_source import a_source
 from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
-from penstock._read.counts import StreamReads
+from penstock._read.counts import StreamHistory
 from penstock._read.listing import EMPTY_PAGES, Listing, LoadedPage
 from penstock.connector import Stream
 from penstock.envelope import Envelope
@@ -136,7 +136,7 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
         source=source,
         fingerprint="",
     )
-    values = {"stream_reads": StreamReads(), **more}
+    values = {"stream_history": StreamHistory(), **more}
     return Listing(
         planned=planned,
         slice=slice_,
@@ -317,13 +317,13 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     """
     Place, elements so far, those with a key of their own, and the longest page of this size in the run.
     """
-    reads = StreamReads()
-    listing = a_listing(stream_reads=reads)
+    history = StreamHistory()
+    listing = a_listing(stream_history=history)
     pages = [
         added(listing, first_call(listing, at(1)), Came(3)),
         added(listing, listing.calls([at(2)])[0], Came(2, fresh=1)),
     ]
-    other = a_listing(stream_reads=reads)
+    other = a_listing(stream_history=history)
 
     shown = [(page.index, page.count, page.fresh, page.listed, page.distinct, page.longest) for page in pages]
     assert shown == [(0, 3, 3, 3, 3, 3), (1, 2, 1, 5, 4, 3)]

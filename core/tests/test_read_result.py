@@ -7,8 +7,8 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
-from penstock._read.read_counts import ReadCounts
 from penstock._read.result import LoadedPartition
+from penstock._read.slice_counts import SliceCounts
 from penstock.connector import Stream
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected, Slice
@@ -67,7 +67,7 @@ def test_rejected_records_do_not_empty_a_partition(
         entries={} if former is None else {DAY: former},
     )
     counts = PartitionCounts(rows=rows, rejected=[BAD] * rejected)
-    read = ReadCounts(
+    read = SliceCounts(
         planned=planned,
         began_at=NOW,
         partitions={DAY: LoadedPartition(counts, None)},

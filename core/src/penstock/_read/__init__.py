@@ -3,7 +3,7 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 
 ``SliceReading._read_pages`` fetches a page, ``Listing`` compares it with those before it,
 ``RowBuilder.build`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
-last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run``.
+last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``_run``.
 
 - ``context``: what all readings of a slice share
 - ``reader``: a slice, read again where a reading contradicts itself
@@ -14,7 +14,7 @@ last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run`
 - ``listing``: the pages of one request
 - ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
 - ``counts``: of a listing, a partition and a stream, and the checks that they agree
-- ``read_counts``: what a reading counts, and the checks at its end
+- ``slice_counts``: what a reading counts, and the checks at its end
 - ``result``: its result
 - ``undeclared_members``: members that state something about the listing, and that nothing reads
 """

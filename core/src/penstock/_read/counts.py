@@ -150,7 +150,7 @@ class ListingCounts:
 
 
 @define(eq=False, repr=False)
-class StreamReads:
+class StreamHistory:
     """Counters shared by all reads of one stream in a run."""
 
     without_record: int = 0  # requests

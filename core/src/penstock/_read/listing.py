@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
-from penstock._read.counts import ListingCounts, StreamReads
+from penstock._read.counts import ListingCounts, StreamHistory
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, SinglePage, check_returned
@@ -64,7 +64,7 @@ class Listing:
     slice: Slice
     envelope: BodyDecoder
     paginator: Paginator
-    stream_reads: StreamReads
+    stream_history: StreamHistory
     is_first_reading: bool = False
     polled: CallResult | None = None
     files: set[int] | None = None
@@ -145,7 +145,7 @@ class Listing:
         counts.distinct += loaded.fresh
         longest = loaded.count
         if not self._is_one_page:
-            longest = self.stream_reads.longest(self.paginator.size_of(result.call.request), loaded.count)
+            longest = self.stream_history.longest(self.paginator.size_of(result.call.request), loaded.count)
         page = Page(
             request=result.call.request,
             response=result.response,

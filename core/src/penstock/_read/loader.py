@@ -18,8 +18,8 @@ from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_err
 from penstock._read.context import SliceContext
 from penstock._read.counts import PartitionCounts, check_rejected
 from penstock._read.listing import Listing, LoadedPage, broken_page
-from penstock._read.read_counts import ReadCounts
 from penstock._read.result import LoadedPartition
+from penstock._read.slice_counts import SliceCounts
 from penstock.errors import BrokenBodyError, BrokenPageError, PenstockError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.protocols import check_returned
@@ -54,7 +54,7 @@ class Loader:
     """
 
     context: SliceContext
-    counts: ReadCounts
+    counts: SliceCounts
 
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     keys: SliceKeys = field(factory=SliceKeys, init=False)

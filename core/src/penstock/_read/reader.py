@@ -8,8 +8,8 @@ from penstock._fetch.call import Pause, Steps
 from penstock._read.context import SliceContext
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand
-from penstock._read.read_counts import ReadCounts
 from penstock._read.result import ReadResult
+from penstock._read.slice_counts import SliceCounts
 from penstock._read.slice_reading import Ceilings, HalvesNeededError, SliceReading
 from penstock.errors import BrokenBodyError, InconsistentReadError
 
@@ -53,7 +53,7 @@ class Reader:
         """A new reading of the slice, from its start; ``is_first_reading``: no other came before it."""
         if self.on_demand is not None:
             self.on_demand.restart()
-        counts = ReadCounts(planned=self.context.planned, began_at=self.context.clock.now())
+        counts = SliceCounts(planned=self.context.planned, began_at=self.context.clock.now())
         return SliceReading(
             context=self.context,
             on_demand=self.on_demand,

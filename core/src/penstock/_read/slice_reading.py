@@ -19,8 +19,8 @@ from penstock._read.context import SliceContext
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows
-from penstock._read.read_counts import ReadCounts
 from penstock._read.result import ReadResult
+from penstock._read.slice_counts import SliceCounts
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, SinglePage
@@ -52,7 +52,7 @@ class SliceReading:
 
     context: SliceContext
     on_demand: ReportsOnDemand | None
-    counts: ReadCounts
+    counts: SliceCounts
     loader: Loader
     ceilings: Ceilings
     is_first_reading: bool
@@ -68,7 +68,7 @@ class SliceReading:
                 yield from self._read_or_halve(self.context.planned.slice)
             else:
                 yield from self._read_slice(self.context.planned.slice)
-            self.counts.check(self.context.stream_reads, is_first_reading=self.is_first_reading)
+            self.counts.check(self.context.stream_history, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
                 self.context.note(
                     "a record came again with other values; rows derived from its former values stay until it is read "
@@ -159,7 +159,7 @@ class SliceReading:
             if not (yield from self._read_pages(listing, calls, may_halve=may_halve)):
                 return False
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-            if self.context.stream_reads.searched < LISTINGS_SEARCHED:
+            if self.context.stream_history.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
             calls = ()
         return True
@@ -244,7 +244,7 @@ class SliceReading:
                 paginator=paginator,
                 polled=polled,
                 files=files,
-                stream_reads=self.context.stream_reads,
+                stream_history=self.context.stream_history,
                 is_first_reading=self.is_first_reading,
             )
             listings.append(listing)
@@ -277,10 +277,10 @@ class SliceReading:
         """Load a page; one without a record (Skip) has no elements."""
         if isinstance(result.verdict, Skip):
             self.context.note(f"{result.verdict.reason} ({result.call.request})")
-            self.context.stream_reads.without_record += 1
+            self.context.stream_history.without_record += 1
             self.counts.no_record_reason = result.verdict.reason
             return LoadedPage(count=0, fresh=0)
-        self.context.stream_reads.found_any = True
+        self.context.stream_history.found_any = True
         if result.answer.provisional and not self.counts.provisional:
             self.counts.provisional = result.answer.provisional
             self.context.note(f"provisional by the provider's own words ({result.answer.provisional}); it stays open")
@@ -304,8 +304,8 @@ class SliceReading:
         """Note members of the first answers that may state more than what was read, once per stream."""
         if listing.last is None:
             return
-        self.context.stream_reads.searched += 1
+        self.context.stream_history.searched += 1
         counted = listing.counts.total is not None
         if note := undeclared_members(listing.envelope, listing.paginator, listing.last, counted=counted):
-            self.context.stream_reads.searched = LISTINGS_SEARCHED
+            self.context.stream_history.searched = LISTINGS_SEARCHED
             self.context.log.note(f"{self.context.planned.stream.name}: {note}")

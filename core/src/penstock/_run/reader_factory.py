@@ -16,7 +16,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock._read.components import Components, components_of
 from penstock._read.context import SliceContext
-from penstock._read.counts import StreamReads
+from penstock._read.counts import StreamHistory
 from penstock._read.on_demand import ReportClaims, ReportsOnDemand, poll_times
 from penstock._read.reader import Reader
 from penstock._run_report.log import RunLog
@@ -86,7 +86,7 @@ class ReaderFactory:
     dependencies: Dependencies
     pending_reports: PendingReports
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
-    _stream_reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)
+    _stream_reads: dict[str, StreamHistory] = field(factory=partial(defaultdict, StreamHistory), init=False)
 
     def reader_of(self, planned: PlannedSlice) -> Reader:
         """The reader of a slice."""
@@ -96,7 +96,7 @@ class ReaderFactory:
             components=components,
             target=self.target if planned.to_deliver else None,
             dependencies=self.dependencies,
-            stream_reads=self._stream_reads[planned.stream.name],
+            stream_history=self._stream_reads[planned.stream.name],
             log=self.log,
             clock=self.clock,
         )

@@ -18,7 +18,7 @@ Block = Any
 """Records of a file as its codec reads them. It has a length."""
 
 
-class Records(Protocol):
+class FileRecords(Protocol):
     """The records of one file, in blocks of whole records."""
 
     def __iter__(self) -> Iterator[Block]:
@@ -33,7 +33,7 @@ class Records(Protocol):
         """
 
 
-class Encoder(Protocol):
+class FileEncoder(Protocol):
     """
     Makes one file of records. Each method returns the next bytes of the file, which may be none: what was passed may
     be held back for a later call.
@@ -49,7 +49,7 @@ class Encoder(Protocol):
         """Rows: objects with an attribute per column."""
 
     def block(self, block: Block) -> bytes:
-        """Records of another file, as ``Records.chosen`` returned them."""
+        """Records of another file, as ``FileRecords.chosen`` returned them."""
 
     def end(self) -> bytes: ...
 
@@ -73,9 +73,9 @@ class Codec(Protocol):
     def description(self) -> dict[str, Any]:
         """The description of the format in a data package: ``format``, ``mediatype`` and what else applies."""
 
-    def encoder(self, layout: Layout) -> Encoder: ...
+    def encoder(self, layout: Layout) -> FileEncoder: ...
 
-    def read(self, file: BinaryIO) -> Records: ...
+    def read(self, file: BinaryIO) -> FileRecords: ...
 
     def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
         """
@@ -112,7 +112,7 @@ class RecordDraft(Draft):
     ``bare``: without what a file of its format begins with, to be appended to another one.
     """
 
-    def __init__(self, path: str, encoder: Encoder, *, compress: bool = False, bare: bool = False) -> None:
+    def __init__(self, path: str, encoder: FileEncoder, *, compress: bool = False, bare: bool = False) -> None:
         super().__init__(path, compress=compress)
         self._encoder = encoder
         self._bare = bare

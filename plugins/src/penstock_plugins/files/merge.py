@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from penstock import Layout, SinkError
 
-from penstock_plugins.files.codec import Block, Codec, Records
+from penstock_plugins.files.codec import Block, Codec, FileRecords
 from penstock_plugins.files.disk import explained, opened
 
 Day = int
@@ -97,7 +97,7 @@ def copy(codec: Codec, layout: Layout, path: Path, put: Put) -> None:
 
 class _Block(NamedTuple):
     path: Path
-    records: Records
+    records: FileRecords
     content: Block
     number: int  # of its first record in the file
 

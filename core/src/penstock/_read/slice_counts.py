@@ -10,7 +10,7 @@ from attrs import define, field
 from penstock._fetch.auth import TOLERATED_PROVIDER_SKEW
 from penstock._plan.dependencies import ParentReading
 from penstock._plan.plan import PlannedSlice
-from penstock._read.counts import StreamReads
+from penstock._read.counts import StreamHistory
 from penstock._read.on_demand import ReportsOnDemand
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock.errors import BrokenBodyError, PagingError, ProviderError
@@ -20,7 +20,7 @@ MAX_REQUESTS_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read)
 
 
 @define(eq=False, repr=False, kw_only=True)
-class ReadCounts:
+class SliceCounts:
     """
     What one reading of a slice has counted so far. The fields without a comment are those of :class:`ReadResult`.
     """
@@ -78,7 +78,7 @@ class ReadCounts:
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
         return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
 
-    def check(self, stream_reads: StreamReads, *, is_first_reading: bool) -> None:
+    def check(self, stream_history: StreamHistory, *, is_first_reading: bool) -> None:
         """
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
         ProviderError, and PagingError in the first read.
@@ -89,7 +89,7 @@ class ReadCounts:
         else:
             self._check_days()
         if self.no_record_reason:
-            self._check_found(stream_reads)
+            self._check_found(stream_history)
         elif is_first_reading and self.uncounted and self.planned.had_rows:
             self._check_emptied()
         if is_first_reading and self.has_mixed_derived:  # the rows derived from its former values are written
@@ -115,11 +115,11 @@ class ReadCounts:
             "day in the connector. Nothing was replaced."
         )
 
-    def _check_found(self, reads: StreamReads) -> None:
+    def _check_found(self, history: StreamHistory) -> None:
         """Raises ProviderError where several requests of the stream found no record in this run, and none found any."""
-        if not reads.found_any and reads.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
+        if not history.found_any and history.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
             raise ProviderError(
-                f"none of {reads.without_record} requests of {self.planned.stream.name} found a record, "
+                f"none of {history.without_record} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "
                 "serves them elsewhere. Nothing was replaced."
             )
@@ -136,14 +136,14 @@ class ReadCounts:
             )
 
 
-def _replacement_error(read: ReadCounts, partition: Partition) -> BrokenBodyError | None:
+def _replacement_error(slice_counts: SliceCounts, partition: Partition) -> BrokenBodyError | None:
     """
     The error of a read that must not replace a partition; None if it may. Either every record of it was rejected; or it
     has no record, there were rows before, and the undated records, whose day cannot be read, may belong to it.
     """
-    counts, former = read.partitions[partition].counts, read.planned.entries.get(partition)
+    counts, former = slice_counts.partitions[partition].counts, slice_counts.planned.entries.get(partition)
     before = former.rows if former is not None and former.delivered else 0
-    rejected = counts.rejected or (read.undated if before else ())
+    rejected = counts.rejected or (slice_counts.undated if before else ())
     if counts.rows or not rejected:
         return None
     first, number = rejected[0], len(rejected)
