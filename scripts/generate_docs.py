@@ -100,7 +100,7 @@ FIXED = (
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "MAX_REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (
-        "_read.loader",
+        "_read.chunk_writer",
         "MAX_HELD_RECORDS",
         "",
         "records of a slice held in memory until its response is known to be whole",

@@ -549,7 +549,7 @@ def test_rows_of_a_cut_answer_are_not_delivered_twice(
     """
     Rows are not delivered twice where an answer turns out to be cut after some of its rows were written.
     """
-    monkeypatch.setattr("penstock._read.loader.MAX_HELD_RECORDS", held)  # a bound, which no setting changes
+    monkeypatch.setattr("penstock._read.chunk_writer.MAX_HELD_RECORDS", held)  # a bound, which no setting changes
     times = at(*range(0, 72, 3))
     shop = divided(tmp_path, times)
 

@@ -12,7 +12,7 @@ import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
 from penstock._decode import DecodedChunk, SliceKeys, compile_stream
 from penstock._decode.slice_keys import KEYS_IN_MEMORY
-from penstock._read.loader import MAX_HELD_RECORDS
+from penstock._read.chunk_writer import MAX_HELD_RECORDS
 from penstock.errors import PenstockError
 from penstock.model import Items
 from sqlite_statements import Statements

@@ -139,7 +139,6 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
     values = {"stream_history": StreamHistory(), **more}
     return Listing(
         planned=planned,
-        slice=slice_,
         envelope=ENVELOPE,
         paginator=paginator or Numbered(),
         **values,

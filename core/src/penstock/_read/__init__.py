@@ -1,9 +1,9 @@
 """
 The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 
-``SliceReading._read_pages`` fetches a page, ``Listing`` compares it with those before it,
-``RowBuilder.build`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
-last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``_run``.
+``SliceReading._read_pages`` fetches a page, ``Listing`` compares it with those before it, ``Loader.load`` makes chunks
+of rows of it by ``RowBuilder.build``, and ``ChunkWriter.write`` passes these to the writers of their partitions. After
+the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``_run``.
 
 - ``context``: what all readings of a slice share
 - ``reader``: a slice, read again where a reading contradicts itself
@@ -12,7 +12,8 @@ last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``_run
 - ``components``: the row builder of a stream, its paginator and poller
 - ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request
-- ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
+- ``loader``: pages into chunks of rows
+- ``chunk_writer``: chunks into the writers of their partitions, or held until their slice is known to be whole
 - ``counts``: of a listing, a partition and a stream, and the checks that they agree
 - ``slice_counts``: what a reading counts, and the checks at its end
 - ``result``: its result

@@ -13,7 +13,7 @@ from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import ListingCounts, StreamHistory
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
-from penstock.model import Page, Request, Slice
+from penstock.model import Page, Request
 from penstock.protocols import BodyDecoder, Paginator, SinglePage, check_returned
 from penstock.report_files import reads_files
 from penstock.verdicts import Refuse
@@ -53,7 +53,7 @@ class LoadedPage:
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
-    The pages that follow from one request. ``slice``: the planned one, or a part of it.
+    The pages that follow from one request.
 
     ``is_first_reading``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``polled``: the first page, if the response to a poll contains it. ``files``: digests of the files read before
@@ -61,7 +61,6 @@ class Listing:
     """
 
     planned: PlannedSlice
-    slice: Slice
     envelope: BodyDecoder
     paginator: Paginator
     stream_history: StreamHistory

@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from penstock._fetch.call import Call, CallResult, Steps, with_response
 from penstock._plan.dependencies import ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
+from penstock._read.chunk_writer import HeldChunks
 from penstock._read.clock_lag import clock_lag
 from penstock._read.context import SliceContext
 from penstock._read.listing import Listing, LoadedPage
@@ -97,12 +98,12 @@ class SliceReading:
             yield from self._read_slice(slice_)
             return
         if slice_ not in self.ceilings.capped:
-            self.loader.hold()
+            held = self.loader.hold()
             if (yield from self._read_slice(slice_, may_halve=True)):
-                self.loader.release()
+                self.loader.release(held)
                 return
             self.ceilings.capped.append(slice_)
-            self._discard(slice_)
+            self._discard(slice_, held)
         for half in halved:
             yield from self._read_or_halve(half)
 
@@ -114,7 +115,7 @@ class SliceReading:
         whole = [request.identity for request in self._requests(slice_)]
         return [] if any([request.identity for request in self._requests(half)] == whole for half in halved) else halved
 
-    def _discard(self, slice_: Slice) -> None:
+    def _discard(self, slice_: Slice, held: HeldChunks) -> None:
         """
         Drop the rows of a slice that reached a ceiling. Raises HalvesNeededError where they were too many to be held,
         and where halves of a day have no effect, since the provider returns whole days.
@@ -123,7 +124,7 @@ class SliceReading:
             self.ceilings.whole_days = True
             self.context.note("a part of a day brings what is outside of it; requesting whole days")
             raise HalvesNeededError
-        if not self.loader.discard():
+        if not self.loader.discard(held):
             raise HalvesNeededError
 
     def _returned_whole_days(self, slice_: Slice) -> bool:
@@ -137,18 +138,24 @@ class SliceReading:
         """Read the listings of a slice. Whether all were read: one at a ceiling ends a slice that ``may_halve``."""
         requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.on_demand is None:
-            listings, calls = self._open_listings(slice_, requests, self.context.components.envelope)
+            listings, calls = self._open_listings(requests, self.context.components.envelope)
             only_page = type(self.context.components.paginator) is SinglePage and len(requests) == 1
-            return (yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve))
+            return (yield from self._read_listings(slice_, listings, calls, only_page=only_page, may_halve=may_halve))
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
-            of_report, calls = yield from self._listings_of_report(slice_, request, self.on_demand)
-            if not (yield from self._read_listings(of_report, calls, may_halve=may_halve)):
+            of_report, calls = yield from self._listings_of_report(request, self.on_demand)
+            if not (yield from self._read_listings(slice_, of_report, calls, may_halve=may_halve)):
                 return False
         return True
 
     def _read_listings(
-        self, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False, may_halve: bool
+        self,
+        slice_: Slice,
+        listings: Sequence[Listing],
+        calls: tuple[Call, ...],
+        *,
+        only_page: bool = False,
+        may_halve: bool,
     ) -> Steps[bool]:
         """
         Read listings one after the other; ``calls``: of the first pages of all of them, which are made together.
@@ -156,7 +163,7 @@ class SliceReading:
         """
         for listing in listings:
             self.loader.keys.next_listing(only_page=only_page)
-            if not (yield from self._read_pages(listing, calls, may_halve=may_halve)):
+            if not (yield from self._read_pages(slice_, listing, calls, may_halve=may_halve)):
                 return False
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.context.stream_history.searched < LISTINGS_SEARCHED:
@@ -164,7 +171,7 @@ class SliceReading:
             calls = ()
         return True
 
-    def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[bool]:
+    def _read_pages(self, slice_: Slice, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[bool]:
         """Read the pages of a listing. False where its slice ``may_halve`` and it reached a ceiling."""
         while not listing.has_ended:
             # 3. Fetch a page, or its refusal.
@@ -174,7 +181,7 @@ class SliceReading:
                 continue
             listing.counts.check_stated(result.answer)  # 4. Compare it with the pages before it.
             repeat = listing.add_digest(result)
-            loaded = self._load(listing, result, repeat=repeat)  # 5. Decode it, write its rows.
+            loaded = self._load(slice_, result, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(result, loaded, repeat=repeat)
             if may_halve and page.index == 0 and listing.is_capped:
                 return False
@@ -197,7 +204,7 @@ class SliceReading:
         ]
 
     def _listings_of_report(
-        self, slice_: Slice, submission: Request, on_demand: ReportsOnDemand
+        self, submission: Request, on_demand: ReportsOnDemand
     ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
         """The listings of the report that this request submits, and the calls of their first pages."""
         envelope = self.context.components.envelope
@@ -208,7 +215,7 @@ class SliceReading:
             return [], ()
         if not state.downloads and not state.pages:
             check_rows(result)
-            return self._open_listings(slice_, [submission], envelope, polled=result)
+            return self._open_listings([submission], envelope, polled=result)
         polled = result.call.request.url
         downloads = [
             evolve(
@@ -221,11 +228,10 @@ class SliceReading:
         ]
         files: set[int] | None = set() if len(state.downloads) > 1 else None
         body = self.context.components.downloads if state.downloads else envelope
-        return self._open_listings(slice_, downloads, body, files=files)
+        return self._open_listings(downloads, body, files=files)
 
     def _open_listings(
         self,
-        slice_: Slice,
         requests: Sequence[Request],
         envelope: BodyDecoder,
         *,
@@ -239,7 +245,6 @@ class SliceReading:
         for request in requests:
             listing = Listing(
                 planned=self.context.planned,
-                slice=slice_,
                 envelope=envelope,
                 paginator=paginator,
                 polled=polled,
@@ -273,7 +278,7 @@ class SliceReading:
             stream = self.context.planned.stream.name
             self.context.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
-    def _load(self, listing: Listing, result: CallResult, *, repeat: bool) -> LoadedPage:
+    def _load(self, slice_: Slice, result: CallResult, *, repeat: bool) -> LoadedPage:
         """Load a page; one without a record (Skip) has no elements."""
         if isinstance(result.verdict, Skip):
             self.context.note(f"{result.verdict.reason} ({result.call.request})")
@@ -284,7 +289,7 @@ class SliceReading:
         if result.answer.provisional and not self.counts.provisional:
             self.counts.provisional = result.answer.provisional
             self.context.note(f"provisional by the provider's own words ({result.answer.provisional}); it stays open")
-        return self.loader.load(listing, result, repeat=repeat)
+        return self.loader.load(slice_, result, repeat=repeat)
 
     # --- 7: counts ----------------------------------------------------------------------------------------------------
 
@@ -296,7 +301,7 @@ class SliceReading:
             return
         listing.counts.verify()
         if listing.counts.total is not None:
-            self.loader.promise(listing.counts.total)
+            self.loader.output.promise(listing.counts.total)
         else:
             self.counts.uncounted += 1
 
