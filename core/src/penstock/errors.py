@@ -270,7 +270,7 @@ class CountMismatchError(InconsistentReadError):
     """The provider's own count disagrees with what arrived."""
 
 
-class BrokenPageError(BrokenBodyError, InconsistentReadError):
+class BrokenPageError(InconsistentReadError):
     """A response that was accepted cannot be decoded, or belongs to days that were not requested."""
 
 

@@ -285,9 +285,7 @@ def counts_upwards(requests: Sequence[Request]) -> bool:
 
 def broken_page(error: BrokenBodyError) -> BrokenPageError:
     """
-    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this response. A body
-    that the client does not accept is retried there, and its BrokenBodyError ends the read.
+    The error of a body that the client accepted, by which the slice is read again. A body that the client does not
+    accept is retried there, and its BrokenBodyError ends the read.
     """
-    if isinstance(error, BrokenPageError):
-        return error
     return BrokenPageError(error.without_place).at(request=error.request)

@@ -12,9 +12,9 @@ from penstock._fetch.call import CallResult
 from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.chunk_writer import ChunkWriter, HeldChunks
 from penstock._read.context import SliceContext
-from penstock._read.listing import LoadedPage, broken_page
+from penstock._read.listing import LoadedPage
 from penstock._read.slice_counts import SliceCounts
-from penstock.errors import BrokenBodyError, BrokenPageError, PenstockError
+from penstock.errors import BrokenPageError, PenstockError
 from penstock.model import Answer, Request, Slice
 
 
@@ -76,25 +76,22 @@ class Loader:
         Decode a page of this slice, the planned one or a part of it, and write its rows.
 
         ``repeat``: the page equals an earlier one of the listing; its elements are counted as repeated and not written.
-        Raises BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors
-        of hooks and writers.
+        Raises BrokenBodyError for a page that cannot be decoded, BrokenPageError for one of days that were not
+        requested, and the errors of hooks and writers.
         """
         request = result.call.request
         self._check_envelope_days(request, result.answer)
         span = self._span(slice_) if self.context.planned.stream.inexact_bounds else None
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         count = fresh = 0
-        try:
-            for decoded in self.context.components.row_builder.build(result.answer.items, requested, self.keys):
-                loaded = _as_repeated(decoded) if repeat else decoded
-                count += loaded.count
-                fresh += loaded.fresh
-                self.counts.has_out_of_bounds |= bool(loaded.out_of_bounds)
-                self.counts.has_mixed_derived |= bool(loaded.superseded and loaded.derived)
-                self.output.write(loaded)
-                del decoded, loaded  # else their rows wait for those of the next chunk
-        except BrokenBodyError as error:
-            raise broken_page(error) from None
+        for decoded in self.context.components.row_builder.build(result.answer.items, requested, self.keys):
+            loaded = _as_repeated(decoded) if repeat else decoded
+            count += loaded.count
+            fresh += loaded.fresh
+            self.counts.has_out_of_bounds |= bool(loaded.out_of_bounds)
+            self.counts.has_mixed_derived |= bool(loaded.superseded and loaded.derived)
+            self.output.write(loaded)
+            del decoded, loaded  # else their rows wait for those of the next chunk
         return LoadedPage(count=count, fresh=fresh)
 
     # --- days ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Reader:
                 return (yield from self._reading(ceilings, is_first_reading=not rereads).read())
             except HalvesNeededError:
                 pass
-            except InconsistentReadError as error:  # before BrokenBodyError: a BrokenPageError is both, and is reread
+            except InconsistentReadError as error:
                 rereads += 1
                 if rereads > MAX_REREADS:
                     self._drop_reports()

@@ -17,12 +17,13 @@ from penstock._plan.halves import DAY, UNITS, halves
 from penstock._read.chunk_writer import HeldChunks
 from penstock._read.clock_lag import clock_lag
 from penstock._read.context import SliceContext
-from penstock._read.listing import Listing, LoadedPage
+from penstock._read.listing import Listing, LoadedPage, broken_page
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows
 from penstock._read.result import ReadResult
 from penstock._read.slice_counts import SliceCounts
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
+from penstock.errors import BrokenBodyError
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, SinglePage
 from penstock.verdicts import Refuse, Skip
@@ -279,7 +280,7 @@ class SliceReading:
             self.context.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
     def _load(self, slice_: Slice, result: CallResult, *, repeat: bool) -> LoadedPage:
-        """Load a page; one without a record (Skip) has no elements."""
+        """Load a page; one without a record (Skip) has no elements. Raises BrokenPageError if it cannot be decoded."""
         if isinstance(result.verdict, Skip):
             self.context.note(f"{result.verdict.reason} ({result.call.request})")
             self.context.stream_history.without_record += 1
@@ -289,7 +290,10 @@ class SliceReading:
         if result.answer.provisional and not self.counts.provisional:
             self.counts.provisional = result.answer.provisional
             self.context.note(f"provisional by the provider's own words ({result.answer.provisional}); it stays open")
-        return self.loader.load(slice_, result, repeat=repeat)
+        try:
+            return self.loader.load(slice_, result, repeat=repeat)
+        except BrokenBodyError as error:
+            raise broken_page(error) from None
 
     # --- 7: counts ----------------------------------------------------------------------------------------------------
 
