@@ -97,7 +97,7 @@ FIXED = (
     ("_fetch.scheduler", "LAST_RESPONSES_S", "s", "a run that ends waits for the responses to submissions of reports"),
     ("connector", "MAX_REQUESTS", "", "first requests of one slice"),
     ("_recording.recorder", "MAX_HELD_BYTES", "MiB", "responses without records that a recording holds in memory"),
-    ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
+    ("_read.listing_checks", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "MAX_REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (
         "_read.chunk_writer",

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.counts import ListingCounts, PartitionCounts, StreamHistory
-from penstock._read.listing import counts_upwards
+from penstock._read.counts import PartitionCounts, StreamHistory
+from penstock._read.listing_checks import ListingChecks
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
@@ -15,8 +15,8 @@ BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)
 
 
-def a_listing(**values: Any) -> ListingCounts:
-    return ListingCounts(**{"paginator": "the paginator", "max_pages": 100, **values})
+def a_listing(**values: Any) -> ListingChecks:
+    return ListingChecks(**{"paginator": "the paginator", "max_pages": 100, **values})
 
 
 @given(st.lists(st.tuples(counts, counts, counts), max_size=20))
@@ -179,25 +179,6 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
 
 
 @pytest.mark.parametrize(
-    ("count", "last", "fails"),
-    [(10, False, False), (9, False, True), (0, False, True), (11, False, True), (9, True, False), (11, True, True)],
-    ids=["full", "short", "empty", "longer than the first", "short and the last", "last and longer than the first"],
-)
-def test_pages_are_as_full_as_the_first(count: int, last: bool, fails: bool):
-    """
-    Without a total, nothing else shows that records are missing from a page, or from the first one.
-    """
-    listing, known = a_listing(), a_listing(total=30)
-
-    known.compare(count, 10, last=last)
-    if fails:
-        with pytest.raises(PagingError, match=f"holds {count} records where the first holds 10"):
-            listing.compare(count, 10, last=last)
-    else:
-        listing.compare(count, 10, last=last)
-
-
-@pytest.mark.parametrize(
     "other",
     [
         Request(method="POST", url="http://localhost/", body=b"1"),
@@ -217,32 +198,6 @@ def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) 
 
     with pytest.raises(PagingError, match="circle"):
         listing.count_request(other)
-
-
-def pages(*values: str) -> list[Request]:
-    return [Request(url="http://localhost/list", params=(("from", "2026-06-01"), ("at", value))) for value in values]
-
-
-@pytest.mark.parametrize(
-    ("requests", "upwards"),
-    [
-        (pages("1", "2"), True),
-        (pages("1", "2", "3"), True),
-        (pages("0", "100", "200"), True),
-        (pages("1", "2", "9"), False),
-        (pages("3", "2"), False),
-        (pages("2026-06-01", "2026-06-02"), False),
-        (pages("eyJpZCI6MX0", "eyJpZCI6Mn0"), False),
-        (pages("a1b2", "a1b3"), False),
-        ([Request.json("POST", "http://localhost/", {"page": page}) for page in (1, 2, 3)], True),
-    ],
-    ids=["two", "three", "offsets", "other steps", "down", "days", "cursors", "ids", "in a body"],
-)
-def test_pages_that_count_upwards(requests: list[Request], upwards: bool) -> None:
-    """
-    Only numbers that grow by one step are counting; cursors, ids and days are not.
-    """
-    assert counts_upwards(requests) is upwards
 
 
 def test_the_longest_page_is_kept_by_size() -> None:

@@ -8,9 +8,15 @@ import pytest
 from attrs import frozen
 from configured_source import a_source
 from penstock._fetch.call import Call, CallResult
+from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
+from penstock._read.components import components_of
+from penstock._read.context import SliceContext
 from penstock._read.counts import StreamHistory
-from penstock._read.listing import EMPTY_PAGES, Listing, LoadedPage
+from penstock._read.listing import Listing, LoadedPage
+from penstock._read.listing_checks import EMPTY_PAGES
+from penstock._run_report.log import RunLog
+from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import (
@@ -21,10 +27,12 @@ from penstock.errors import (
     PluginError,
     ProviderError,
 )
+from penstock.events import ignore
 from penstock.model import Answer, Page, Partition, Request, Response, Slice
 from penstock.protocols import SinglePage
 from penstock.records import record
 from penstock.settings import SourceSettings
+from penstock.testing import FakeClock
 from penstock.verdicts import Accept, Refuse
 
 NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
@@ -124,7 +132,7 @@ class Came(NamedTuple):
     repeat: bool = False
 
 
-def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
+def a_listing(paginator: SinglePage | None = None, stream_history: StreamHistory | None = None, **more: Any) -> Listing:
     settings = SourceSettings(base_url="http://localhost", max_pages=200)
     source = a_source(STREAM, name="shop", settings=settings)
     slice_ = Slice(now=NOW, account="7", days=(date(2026, 8, 11),))
@@ -136,13 +144,19 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
         source=source,
         fingerprint="",
     )
-    values = {"stream_history": StreamHistory(), **more}
-    return Listing(
+    paginator = paginator or Numbered()
+    context = SliceContext(
         planned=planned,
-        envelope=ENVELOPE,
-        paginator=paginator or Numbered(),
-        **values,
+        components=components_of(source, STREAM, ())._replace(
+            paginator=paginator, is_one_page=type(paginator) is SinglePage
+        ),
+        target=None,
+        dependencies=Dependencies(source, [STREAM]),
+        stream_history=stream_history or StreamHistory(),
+        log=RunLog("shop", RunReport(run_id="r1"), ignore),
+        clock=FakeClock(NOW),
     )
+    return Listing(context=context, envelope=ENVELOPE, **more)
 
 
 def a_result(call: Call, came: Came) -> CallResult:
@@ -158,7 +172,7 @@ def a_refusal(call: Call, *, response: bool = True) -> CallResult:
 def added(listing: Listing, call: Call, came: Came) -> Page:
     """The page that this result of a call becomes."""
     result = a_result(call, came)
-    listing.counts.check_stated(result.answer)
+    listing.checks.check_stated(result.answer)
     listing.add_digest(result)
     fresh = came.elements if came.fresh is None else came.fresh
     return listing.add(result, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
@@ -220,9 +234,7 @@ def read(listing: Listing, came: Sequence[Came]) -> list[list[str] | None]:
         pytest.param(
             Numbered(), [Came(2, pages=3, total=4), Came(1), Came(1)], [["2", "3"], [], None], id="short, but all came"
         ),
-        pytest.param(
-            Counting(), [Came(0), Came(2), Came(0), Came(1)], [["2"], ["3"], ["4"], ["5"]], id="single empty pages"
-        ),
+        pytest.param(Counting(), [Came(0), Came(2), Came(0), Came(1)], [["2"], ["3"], ["4"], ["5"]], id="empty pages"),
         pytest.param(Filtered(), [Came(0), Came(0), Came(1)], [["x"], ["yy"], ["xxx"]], id="empty pages of a cursor"),
     ],
 )
@@ -253,6 +265,12 @@ def test_the_requests_after_each_page(
             Numbered(), [Came(2, pages=3), Came(1)], PagingError, "in the middle holds 1 records", id="a short page"
         ),
         pytest.param(
+            Numbered(), [Came(2, pages=3), Came(0)], PagingError, "in the middle holds 0 records", id="an empty page"
+        ),
+        pytest.param(
+            Numbered(), [Came(2, pages=3), Came(3)], PagingError, "in the middle holds 3 records", id="a longer page"
+        ),
+        pytest.param(
             Numbered(),
             [Came(2, pages=2), Came(3)],
             PagingError,
@@ -270,7 +288,11 @@ def test_the_requests_after_each_page(
             id="the last page",
         ),
         pytest.param(
-            Counting(), [Came(1), Came(0), Came(0)], BoundExceededError, "pages 2 and 3 are empty", id="counts on"
+            Counting(),
+            [Came(1), *[Came(0)] * EMPTY_PAGES],
+            BoundExceededError,
+            f"{EMPTY_PAGES} pages in a row are empty, up to page {EMPTY_PAGES + 1}, and the paginator Counting names",
+            id="counts on",
         ),
         pytest.param(
             Filtered(),
@@ -424,4 +446,4 @@ def test_a_call_is_for_the_partitions_of_its_slice(paginator: SinglePage, digest
     listing = a_listing(paginator)
     call = first_call(listing, at(1))
 
-    assert call == Call(at(1), ENVELOPE, STREAM, False, digest, "7", listing.planned.partitions)
+    assert call == Call(at(1), ENVELOPE, STREAM, False, digest, "7", listing.context.planned.partitions)

@@ -14,7 +14,8 @@ the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``
 - ``listing``: the pages of one request
 - ``loader``: pages into chunks of rows
 - ``chunk_writer``: chunks into the writers of their partitions, or held until their slice is known to be whole
-- ``counts``: of a listing, a partition and a stream, and the checks that they agree
+- ``listing_checks``: its counts, and the checks that its pages are consistent
+- ``counts``: of a partition and a stream
 - ``slice_counts``: what a reading counts, and the checks at its end
 - ``result``: its result
 - ``undeclared_members``: members that state something about the listing, and that nothing reads

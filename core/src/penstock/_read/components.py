@@ -27,6 +27,7 @@ class Components(NamedTuple):
     envelope: BodyDecoder
     downloads: BodyDecoder
     row_builder: RowBuilder
+    is_one_page: bool  # the paginator never names a second page
     may_cap: bool
     needed: Sequence[str]
     batch_hooks: Sequence[Callable[[Batch], Batch | None]]
@@ -46,6 +47,7 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
         envelope=envelope,
         downloads=source.component("decoder", stream.downloads) or envelope,
         row_builder=_row_builder_of(source, stream, needed),
+        is_one_page=type(paginator) is SinglePage,
         may_cap=paginator.may_cap(),
         needed=needed,
         batch_hooks=source.registry.batch_hooks(),

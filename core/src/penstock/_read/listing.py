@@ -1,25 +1,20 @@
 """
-One listing: its next request, and the checks that its pages are consistent.
+One listing: the sequence of its pages.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from operator import sub
 
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
-from penstock._read.counts import ListingCounts, StreamHistory
-from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
+from penstock._read.context import SliceContext
+from penstock._read.listing_checks import ListingChecks
+from penstock.errors import BrokenBodyError, BrokenPageError, PagingError
 from penstock.model import Page, Request
-from penstock.protocols import BodyDecoder, Paginator, SinglePage, check_returned
+from penstock.protocols import BodyDecoder, Paginator, check_returned
 from penstock.report_files import reads_files
 from penstock.verdicts import Refuse
-
-EMPTY_PAGES = 100
-"""Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
 
 
 def call_of(
@@ -60,30 +55,27 @@ class Listing:
     this one, of a report that has several.
     """
 
-    planned: PlannedSlice
+    context: SliceContext
     envelope: BodyDecoder
-    paginator: Paginator
-    stream_history: StreamHistory
     is_first_reading: bool = False
     polled: CallResult | None = None
     files: set[int] | None = None
-    counts: ListingCounts = field(init=False)
+    paginator: Paginator = field(init=False)
+    checks: ListingChecks = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
     has_ended: bool = field(default=False, init=False)  # whether no page comes after the last one
-    _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
     _left: int = field(default=0, init=False)  # pages requested at once, after the first, that have not come
     _restarted: bool = field(default=False, init=False)  # another first page was requested in place of a refused one
-    _is_one_page: bool = field(init=False)  # by its paginator
 
     def __attrs_post_init__(self) -> None:
-        paginator = type(self.paginator)
-        self._is_one_page = paginator is SinglePage
-        self.counts = ListingCounts(
-            paginator=f"the paginator {paginator.__name__}", max_pages=self.planned.source.settings.max_pages
+        self.paginator = self.context.components.paginator
+        self.checks = ListingChecks(
+            paginator=f"the paginator {type(self.paginator).__name__}",
+            max_pages=self.context.planned.source.settings.max_pages,
         )
         if self.polled is not None:
-            self.counts.count_request(self.polled.call.request)
+            self.checks.count_request(self.polled.call.request)
 
     def take_polled(self) -> CallResult:
         """The first page, which the response to a poll contains."""
@@ -93,14 +85,14 @@ class Listing:
 
     def calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         """The calls of pages. A further page of a download is requested without credentials, as the first was."""
-        digest = not self._is_one_page or self.files is not None
+        digest = not self.context.components.is_one_page or self.files is not None
         calls: list[Call] = []
         for request in requests:
-            if not self._is_one_page:
-                self.counts.count_request(request)
+            if not self.context.components.is_one_page:
+                self.checks.count_request(request)
             if self._first is not None and request.credentials != self._first.request.credentials:
                 request = evolve(request, credentials=self._first.request.credentials)
-            calls.append(call_of(self.planned, request, self.envelope, digest=digest))
+            calls.append(call_of(self.context.planned, request, self.envelope, digest=digest))
         return tuple(calls)
 
     def add_digest(self, result: CallResult) -> bool:
@@ -118,7 +110,7 @@ class Listing:
                     "persists, report it to the provider."
                 )
             self.files.add(result.digest)
-        return self.counts.add_digest(result.digest)
+        return self.checks.add_digest(result.digest)
 
     def add(self, result: CallResult, loaded: LoadedPage, *, repeat: bool) -> Page:
         """
@@ -129,77 +121,37 @@ class Listing:
         page = self._count(result, loaded)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
-        self._check_counts(page)
+        self.checks.check_page(page, self._left)
         if self.is_first_reading and not loaded.count:
-            self._check_empty(page)
+            self.checks.check_empty_page(page, self._left, had_rows=self.context.planned.had_rows)
         if self._first is None:
             self._first = page
+            self.checks.first_count = page.count
         self.last = page
         return page
 
     def _count(self, result: CallResult, loaded: LoadedPage) -> Page:
         assert result.response is not None
-        counts = self.counts
-        counts.fetched += loaded.count
-        counts.distinct += loaded.fresh
+        checks = self.checks
+        checks.fetched += loaded.count
+        checks.distinct += loaded.fresh
+        checks.pages += 1
+        checks.empty = 0 if loaded.count else checks.empty + 1
         longest = loaded.count
-        if not self._is_one_page:
-            longest = self.stream_history.longest(self.paginator.size_of(result.call.request), loaded.count)
-        page = Page(
+        if not self.context.components.is_one_page:
+            size = self.paginator.size_of(result.call.request)
+            longest = self.context.stream_history.longest(size, loaded.count)
+        return Page(
             request=result.call.request,
             response=result.response,
             answer=result.answer,
-            index=counts.pages,
+            index=checks.pages - 1,
             count=loaded.count,
             fresh=loaded.fresh,
-            listed=counts.fetched,
-            distinct=counts.distinct,
+            listed=checks.fetched,
+            distinct=checks.distinct,
             longest=longest,
         )
-        counts.pages += 1
-        self._empty = [] if loaded.count else [*self._empty, page.request]
-        return page
-
-    def _check_counts(self, page: Page) -> None:
-        """Compare a page with the total that the provider states, and with the first page."""
-        counts = self.counts
-        if counts.total is not None and counts.distinct > counts.total:
-            raise CountMismatchError(
-                f"the provider states {counts.total} records, and {counts.paginator} found more, "
-                f"{counts.distinct} up to page {page.index + 1}"
-            )
-        if self._first is not None and self._left:
-            counts.compare(page.count, self._first.count, last=self._left == 1)
-
-    def _check_empty(self, page: Page) -> None:
-        """Raises PagingError for a page without elements that may be a defect of this reading."""
-        is_first = self._first is None
-        if (self._left == 1 or (is_first and page.answer.pages == 1)) and self.counts.total is None:
-            raise PagingError(f"page {page.index + 1}, the last one that the provider states, is empty")
-        if is_first and page.answer.bare:
-            raise PagingError("the answer is an empty array, without the object that may be around it")
-        if is_first and page.response.status == 204 and self.planned.had_rows:
-            raise PagingError(
-                "the provider returned no content (204), and rows were delivered before. Only a second empty "
-                "reading replaces them"
-            )
-
-    def _check_end(self, page: Page, request: Request) -> None:
-        """
-        Raises BoundExceededError where two pages in a row were empty and the next request only counts on, and after
-        ``EMPTY_PAGES`` empty ones whatever the next request is.
-        """
-        if len(self._empty) >= EMPTY_PAGES:
-            raise BoundExceededError(
-                f"{len(self._empty)} pages in a row are empty, up to page {page.index + 1}, and "
-                "each names another one. The provider does not end the listing. If so many may be empty, its connector "
-                "must state how a listing ends."
-            ).at(request=request)
-        if len(self._empty) > 1 and counts_upwards([*self._empty[-2:], request]):
-            raise BoundExceededError(
-                f"pages {page.index} and {page.index + 1} are empty, and {self.counts.paginator} "
-                "goes on to count upwards. A paginator ends a listing at an empty page: correct the connector."
-            ).at(request=request)
 
     @property
     def is_capped(self) -> bool:
@@ -211,7 +163,7 @@ class Listing:
         The calls to make after this page: all further ones at once where the first page states their number, else the
         next one. Empty where the next page was requested already, and after the last page.
         """
-        if self._is_one_page:
+        if self.context.components.is_one_page:
             self.has_ended = True
             return ()
         if page is self._first:
@@ -241,7 +193,7 @@ class Listing:
         if request is None:
             self.has_ended = True
             return ()
-        self._check_end(page, request)
+        self.checks.check_end(request)
         return self.calls([request])
 
     def calls_after_refusal(self, result: CallResult) -> tuple[Call, ...]:
@@ -261,26 +213,6 @@ class Listing:
             self.has_ended = True
             return ()
         raise result.verdict.error
-
-
-_NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids
-
-
-def counts_upwards(requests: Sequence[Request]) -> bool:
-    """
-    Whether requests differ in numbers only, as a page number or an offset and no cursor, each larger by the same step.
-
-    Without it, a connector whose paginator only counts, and a provider that answers any page number with an empty page,
-    would make EMPTY_PAGES requests in each listing before it fails. Empty pages with cursors may go on.
-    """
-    texts = [str((*request.identity[:3], *request.identity[3])) for request in requests]
-    forms = {re.sub(_NUMBERS, "0", text) for text in texts}
-    numbers = [map(int, re.findall(_NUMBERS, text)) for text in texts]
-    steps = {tuple(map(sub, after, before)) for before, after in pairwise(map(tuple, numbers))}
-    if len(forms) > 1 or len(steps) > 1:
-        return False
-    (step,) = steps
-    return any(step) and min(step) >= 0
 
 
 def broken_page(error: BrokenBodyError) -> BrokenPageError:

@@ -25,7 +25,7 @@ from penstock._read.slice_counts import SliceCounts
 from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock.errors import BrokenBodyError
 from penstock.model import Request, Slice
-from penstock.protocols import BodyDecoder, Empty, SinglePage
+from penstock.protocols import BodyDecoder, Empty
 from penstock.verdicts import Refuse, Skip
 
 
@@ -140,7 +140,7 @@ class SliceReading:
         requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.on_demand is None:
             listings, calls = self._open_listings(requests, self.context.components.envelope)
-            only_page = type(self.context.components.paginator) is SinglePage and len(requests) == 1
+            only_page = self.context.components.is_one_page and len(requests) == 1
             return (yield from self._read_listings(slice_, listings, calls, only_page=only_page, may_halve=may_halve))
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
@@ -180,7 +180,7 @@ class SliceReading:
             if isinstance(result.verdict, Refuse):
                 calls = listing.calls_after_refusal(result)
                 continue
-            listing.counts.check_stated(result.answer)  # 4. Compare it with the pages before it.
+            listing.checks.check_stated(result.answer)  # 4. Compare it with the pages before it.
             repeat = listing.add_digest(result)
             loaded = self._load(slice_, result, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(result, loaded, repeat=repeat)
@@ -240,22 +240,19 @@ class SliceReading:
         files: set[int] | None = None,
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
-        paginator = self.context.components.paginator
         listings: list[Listing] = []
         calls: list[Call] = []
         for request in requests:
             listing = Listing(
-                planned=self.context.planned,
+                context=self.context,
                 envelope=envelope,
-                paginator=paginator,
                 polled=polled,
                 files=files,
-                stream_history=self.context.stream_history,
                 is_first_reading=self.is_first_reading,
             )
             listings.append(listing)
             if polled is None:
-                calls += listing.calls([paginator.first(request)])
+                calls += listing.calls([listing.paginator.first(request)])
         return listings, tuple(calls)
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
@@ -303,9 +300,9 @@ class SliceReading:
             self.counts.truncated = True
             self.context.note("the provider lists no more than this; there may be more records")
             return
-        listing.counts.verify()
-        if listing.counts.total is not None:
-            self.loader.output.promise(listing.counts.total)
+        listing.checks.verify()
+        if listing.checks.total is not None:
+            self.loader.output.promise(listing.checks.total)
         else:
             self.counts.uncounted += 1
 
@@ -314,7 +311,7 @@ class SliceReading:
         if listing.last is None:
             return
         self.context.stream_history.searched += 1
-        counted = listing.counts.total is not None
+        counted = listing.checks.total is not None
         if note := undeclared_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.context.stream_history.searched = LISTINGS_SEARCHED
             self.context.log.note(f"{self.context.planned.stream.name}: {note}")

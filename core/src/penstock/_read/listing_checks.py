@@ -1,0 +1,121 @@
+"""
+The counts of one listing, and the checks that its pages are consistent.
+"""
+
+from attrs import define, field
+
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.model import Answer, Page, Request
+
+EMPTY_PAGES = 100
+"""Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
+
+
+@define(eq=False, repr=False)
+class ListingChecks:
+    """
+    The counts of one listing, over all its pages, and what a page is compared with. No page may be repeated. The
+    numbers that the provider states must not change, and must agree with the pages.
+    """
+
+    paginator: str  # for messages
+    max_pages: int
+    total: int | None = None
+    stated_pages: int | None = None
+    fetched: int = 0
+    distinct: int = 0
+    pages: int = 0
+    first_count: int = 0  # elements of the first page
+    empty: int = 0  # the last pages, those in a row without elements
+    _seen: set[int] = field(factory=set, init=False)  # digests of pages
+    _requested: set[object] = field(factory=set, init=False)  # identities of requests
+
+    def count_request(self, request: Request) -> None:
+        """
+        Count a request. Raises PagingError for one that was made before in this listing, BoundExceededError for one
+        too many.
+        """
+        identity = request.identity
+        if identity in self._requested:
+            raise PagingError(
+                f"{self.paginator} names a page as the next one that was read before, so that its pages go in a circle"
+            ).at(request=request)
+        if len(self._requested) >= self.max_pages:
+            raise BoundExceededError(
+                f"the listing has more than {self.max_pages} pages; raise max_pages if that is right"
+            )
+        self._requested.add(identity)
+
+    def add_digest(self, digest: int) -> bool:
+        """Record the digest of a page's items. Returns whether an earlier page had it."""
+        came_before = digest in self._seen
+        self._seen.add(digest)
+        return came_before
+
+    def check_stated(self, answer: Answer) -> None:
+        """
+        Record the numbers of records and pages that a page states. A different number means that the data changed
+        meanwhile, or that this is no page (a report that is "in progress" again states no pages).
+        """
+        for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
+            if before is not None and now is not None and before != now:
+                raise CountMismatchError(
+                    f"the provider stated {before} {what}, then {now}, while its pages were read. Its "
+                    "data changed meanwhile, or a response is no page"
+                )
+        self.total = self.total if answer.total is None else answer.total
+        self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
+
+    def check_page(self, page: Page, left: int) -> None:
+        """
+        Compare a page with the total that the provider states. Without one, each of the pages that the first one states
+        has as many elements as that, and the last of them no more: a shorter one was cut. ``left``: the pages that the
+        first one states and that have not been checked, this one included.
+        """
+        if self.total is not None:
+            if self.distinct > self.total:
+                raise CountMismatchError(
+                    f"the provider states {self.total} records, and {self.paginator} found more, "
+                    f"{self.distinct} up to page {page.index + 1}"
+                )
+        elif left and page.index and (page.count > self.first_count if left == 1 else page.count != self.first_count):
+            place = "the last page" if left == 1 else "a page in the middle"
+            raise PagingError(
+                f"{place} holds {page.count} records where the first holds {self.first_count}. The provider cut a "
+                f"page, or its data changed while {self.paginator} requested its pages"
+            )
+
+    def check_empty_page(self, page: Page, left: int, *, had_rows: bool) -> None:
+        """Raises PagingError for a page without elements that may be a defect of this reading."""
+        is_last = left == 1 or (not page.index and page.answer.pages == 1)
+        if is_last and self.total is None:
+            raise PagingError(f"page {page.index + 1}, the last one that the provider states, is empty")
+        if not page.index and page.answer.bare:
+            raise PagingError("the answer is an empty array, without the object that may be around it")
+        if not page.index and page.response.status == 204 and had_rows:
+            raise PagingError(
+                "the provider returned no content (204), and rows were delivered before. Only a second empty "
+                "reading replaces them"
+            )
+
+    def check_end(self, request: Request) -> None:
+        """Raises BoundExceededError where the last ``EMPTY_PAGES`` pages were empty, and this is the next request."""
+        if self.empty >= EMPTY_PAGES:
+            raise BoundExceededError(
+                f"{self.empty} pages in a row are empty, up to page {self.pages}, and {self.paginator} names another "
+                "one. A paginator that counts pages ends a listing at an empty one: correct the connector. If so many "
+                "may be empty, it must state how a listing ends."
+            ).at(request=request)
+
+    def verify(self) -> None:
+        """Raises CountMismatchError if the counts differ from those that the provider states."""
+        if self.total is None or self.distinct == self.total:
+            return
+        arrived, cause = self.distinct, ""
+        if self.fetched > self.distinct:
+            arrived = self.fetched
+            cause = (
+                f", {self.fetched - self.distinct} of them with the key of a record on an earlier page. The data "
+                "changed while its pages were read, or the key of the stream does not identify a record"
+            )
+        raise CountMismatchError(f"the provider states {self.total} records and {arrived} arrived{cause}")
