@@ -7,9 +7,9 @@ one.
 The modules, in the order in which a chunk passes them: ``elements`` (bytes, joined or in chunks), ``chunk`` (the rows,
 column by column), ``record_parser`` (elements to rows) by ``structs`` (Structs made from the record class),
 ``conversion`` (values to the type of their column), ``columns`` (stamps, days), ``amounts`` (exact money), ``totals``
-(rows of totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects``
-(rejected records, with path and reason), ``masks`` (secret and personal members in nested values). ``compile`` and
-``row_builder`` join them.
+(rows of totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice) and
+``row_comparison``, ``rejects`` (rejected records, with path and reason), ``masks`` (secret and personal members in
+nested values). ``compile`` and ``row_builder`` join them.
 
 See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.
 """

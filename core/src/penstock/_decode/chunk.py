@@ -36,10 +36,6 @@ class DecodingChunk:
     superseded: int = 0  # rows delivered before, with an earlier chunk or page, and replaced by rows of this one
     out_of_bounds: int = 0  # of those dropped, the ones beyond the slice that are not within a second behind its end
 
-    def row_indices(self) -> list[int]:
-        """The indices of the rows among the elements of the whole array."""
-        return list(map((-self.elements.starts[0]).__add__, self.positions))
-
     def at_rows(self, values: list[Any]) -> list[Any]:
         """The values of the rows, from one value per element."""
         return values if len(self.positions) == len(values) else [values[position] for position in self.positions]

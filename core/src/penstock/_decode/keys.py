@@ -2,7 +2,7 @@
 Keys: detect repeated rows, and number rows without a key of their own.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
@@ -13,7 +13,8 @@ from msgspec import Raw
 
 from penstock._decode.chunk import DecodingChunk, get_column, nulls, set_column_each
 from penstock._decode.rejects import Rejects
-from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, digests_of
+from penstock._decode.row_comparison import RowComparison
+from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.records import Column
 
@@ -45,15 +46,10 @@ class KeyRules:
     def _default_nullable(self) -> tuple[str, ...]:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
-    def check(
-        self, chunk: DecodingChunk, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
-    ) -> int:
+    def check(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison) -> int:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
         Returns the number of elements with a key that no earlier page of the listing had.
-
-        ``read_again``: decodes the elements with these indices of the whole array once more, for a slice of one array.
-        Its rows are known by their indices, and a digest is computed only where a key comes again.
         """
         if self._row_keys:
             return self._number_rows(chunk, keys) + len(chunk.rejected) + chunk.repeated
@@ -62,18 +58,15 @@ class KeyRules:
         if self._nullable:
             self._reject_null_keys(chunk)
         chunk_keys = list(map(attrgetter(*self.identity), chunk.rows))
-        numbers = digests_of(chunk.rows) if read_again is None else chunk.row_indices()
+        numbers = comparison.numbers(chunk)
         unique = dict(zip(chunk_keys, numbers, strict=True))
         seen = keys.find(unique.keys())
         if len(unique) == len(chunk_keys) and not seen:
             keys.add(unique)
             return chunk.count
-        digests, former = numbers, {key: before.number for key, before in seen.items()}
-        if read_again is not None:
-            # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
-            digests = digests_of(read_again([*numbers, *former.values()]) if former else chunk.rows)
-            former = dict(zip(former, digests[len(numbers) :], strict=True))
-        delivered = self._drop_repeats(chunk, chunk_keys, digests[: len(numbers)], former, seen)
+        former_numbers = {key: before.number for key, before in seen.items()}
+        digests, former = comparison.digests(chunk, numbers, former_numbers)
+        delivered = self._drop_repeats(chunk, chunk_keys, digests, former, seen)
         in_other_listing = {key: before.number for key, before in seen.items() if before.where == OTHER_LISTING}
         keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}

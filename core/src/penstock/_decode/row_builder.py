@@ -13,10 +13,11 @@ from msgspec import UNSET
 
 from penstock._decode.chunk import DecodingChunk, nested_elements, set_column
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
-from penstock._decode.elements import chunks_of, grouped
+from penstock._decode.elements import Elements, chunks_of, grouped
 from penstock._decode.keys import KeyRules
 from penstock._decode.record_parser import RecordParser
 from penstock._decode.rejects import Rejects
+from penstock._decode.row_comparison import BY_DIGEST, ByReadingAgain, RowComparison
 from penstock._decode.slice_keys import SliceKeys
 from penstock._decode.totals import Measures, Totals, UnmarkedTotal
 from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError
@@ -60,13 +61,13 @@ class DecodedChunk:
 class AnswerState(NamedTuple):
     """
     What the chunks of an answer have in common. ``totals``: the sums of the file that the chunk is of, to be compared
-    with its rows of totals. ``unmarked`` finds a row of totals that nothing marks. ``one_array``: the slice has one
-    array, of which the chunk is all or a part.
+    with its rows of totals. ``unmarked`` finds a row of totals that nothing marks. ``comparison``: of
+    rows with the same key.
     """
 
     totals: Totals | None = None
     unmarked: UnmarkedTotal | None = None
-    one_array: bool = False
+    comparison: RowComparison = BY_DIGEST
 
 
 NO_STATE = AnswerState()
@@ -128,7 +129,9 @@ class RowBuilder:
         """
         keys = SliceKeys() if keys is None else keys
         keys.next_page()
-        one_array = keys.only_page and isinstance(items, tuple) and len(items) == 1 and items[0].format == "array"
+        comparison: RowComparison = BY_DIGEST
+        if keys.only_page and isinstance(items, tuple) and len(items) == 1 and items[0].format == "array":
+            comparison = ByReadingAgain(partial(self._read_again, requested))
         files: dict[str, _File] = {}  # by path: a file comes in blocks
         unmarked = UnmarkedTotal(self.measures) if self.measures.dimensions else None
         for runs in grouped(items):
@@ -140,7 +143,7 @@ class RowBuilder:
                     if not first.raw:
                         continue
             file = files[first.path]
-            state = AnswerState(file.totals, unmarked, one_array)
+            state = AnswerState(file.totals, unmarked, comparison)
             try:
                 for elements in chunks_of(runs, file.elements):
                     decoded = self.build_chunk(DecodingChunk(elements), requested, keys, state)
@@ -162,8 +165,7 @@ class RowBuilder:
             state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
         if state.unmarked is not None:
             state.unmarked.reject(chunk, self.rejects)
-        read_again = partial(self._read_again, chunk, requested) if state.one_array else None
-        fresh = self.keys.check(chunk, keys, read_again)  # 4. Repeated rows are dropped.
+        fresh = self.keys.check(chunk, keys, state.comparison)  # 4. Repeated rows are dropped.
         self.keys.drop_rejected_again(chunk, keys, requested.stamps)
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
@@ -172,9 +174,9 @@ class RowBuilder:
         set_column(chunk.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
         return _decoded(self.layout, chunk, derived, fresh, absent)
 
-    def _read_again(self, chunk: DecodingChunk, requested: Requested, indices: Iterable[int]) -> list[Any]:
-        """The rows of some elements, as the first two steps of :meth:`build_chunk` made them."""
-        again = DecodingChunk(chunk.elements.of_array(indices))
+    def _read_again(self, requested: Requested, elements: Elements, indices: Iterable[int]) -> list[Any]:
+        """The rows of some elements of the whole array, as the first two steps of :meth:`build_chunk` made them."""
+        again = DecodingChunk(elements.of_array(indices))
         self.parser.parse(again)
         self.rules.apply(again, requested)
         return again.rows

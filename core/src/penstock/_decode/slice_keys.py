@@ -153,8 +153,3 @@ class _TemporaryTable:
             query = f"select key, page, number from keys where key in ({parameters})"  # noqa: S608  question marks only
             stored.update({key: (page, number) for key, page, number in self._connection.execute(query, looked_up)})
         return stored
-
-
-def digests_of(rows: list[Any]) -> list[int]:
-    """A number for each row's values: equal values have equal numbers, in one process."""
-    return list(map(hash, map(EXACT_JSON.encode, rows)))
