@@ -14,11 +14,10 @@ from penstock._decode.chunk import get_column
 from penstock._decode.conversion import coerce, days_of
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.context import SliceContext
-from penstock._read.counts import PartitionCounts, check_rejected
+from penstock._read.counts import check_rejected
 from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
 from penstock.model import Batch, Partition, Rejected
-from penstock.protocols import check_returned
 from penstock.records import Column
 from penstock.sinks import Writer
 
@@ -30,42 +29,25 @@ MAX_HELD_RECORDS = 20_000
 class ChunkWriter:
     """
     Writes chunks: each row with its partition, derived rows with that of their parent's row. Adds to ``counts``.
+    ``by_day``: the partitions by their days; empty where there is one partition.
     """
 
     context: SliceContext
     counts: SliceCounts
-    _by_day: dict[date, Partition] = field(factory=dict, init=False)  # empty where there is one partition
+    by_day: dict[date, Partition]
     # Repeated records, and derived ones that are rejected, have no day and count on it.
-    _first_partition: LoadedPartition = field(init=False)
-
-    def begin(self) -> None:
-        """Open a writer and start the counts of every partition."""
-        target, planned = self.context.target, self.context.planned
-        layouts = self.context.components.row_builder.layouts
-        for partition in planned.partitions:
-            writer: Writer | None = None
-            if target is not None:
-                try:
-                    writer = target.begin(layouts, partition)
-                except FAILURES as error:  # no context manager: it would cost each partition some ten calls
-                    raise_sink_error(error, type(target).__name__)
-                if writer is None:
-                    check_returned(target.begin, None, (), "the writer of the partition")
-            self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
-        if len(planned.partitions) > 1:
-            self._by_day = dict(zip(planned.slice.days, planned.partitions, strict=True))
-        self._first_partition = self.counts.partitions[planned.partitions[0]]
+    first_partition: LoadedPartition
 
     def promise(self, total: int) -> None:
         """Add the number of records that the provider states for a listing; not where it is for several partitions."""
-        if not self._by_day:
-            counts = self._first_partition.counts
+        if not self.by_day:
+            counts = self.first_partition.counts
             counts.promised = (counts.promised or 0) + total
 
     def write(self, decoded: DecodedChunk) -> None:
         """Write a chunk: its rows, then those of its derived streams."""
         self._observe(decoded)
-        counts = self._first_partition.counts
+        counts = self.first_partition.counts
         if decoded.superseded:
             counts.supersede(decoded.superseded)
         if decoded.repeated:
@@ -98,12 +80,12 @@ class ChunkWriter:
         was not requested was rejected before; of ``changes`` it goes to the nearest day, since it is merged by key.
         """
         planned = self.context.planned
-        if not self._by_day:
+        if not self.by_day:
             return [(planned.partitions[0], batch)]
         assert planned.stream.day is not None
         days = planned.slice.days
         rows_by_day = split_by_day(batch, planned.stream.day, planned.source.zone)
-        return [(self._by_day[min(max(day, days[0]), days[-1])], rows) for day, rows in rows_by_day.items()]
+        return [(self.by_day[min(max(day, days[0]), days[-1])], rows) for day, rows in rows_by_day.items()]
 
     def _write_derived(self, partition: Partition, batch: Batch) -> None:
         loaded, name = self.counts.partitions[partition], batch.layout.stream
@@ -113,13 +95,13 @@ class ChunkWriter:
 
     def _count_rejected(self, rejected: Sequence[Rejected]) -> None:
         """Count each rejected record with its partition, or as ``undated``."""
-        if not self._by_day:
-            self._first_partition.counts.reject(rejected)
+        if not self.by_day:
+            self.first_partition.counts.reject(rejected)
             return
         for record in rejected:
             day = self._day_of_rejected(record)
-            if day in self._by_day:
-                self.counts.partitions[self._by_day[day]].counts.reject([record])
+            if day in self.by_day:
+                self.counts.partitions[self.by_day[day]].counts.reject([record])
             else:
                 self.counts.undated.append(record)
         check_rejected(self.counts.undated)

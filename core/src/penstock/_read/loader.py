@@ -9,13 +9,17 @@ from attrs import define, evolve, field
 
 from penstock._decode import DecodedChunk, Requested, SliceKeys
 from penstock._fetch.call import CallResult
-from penstock._plugins.plugin_errors import sink_errors
+from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_errors
 from penstock._read.chunk_writer import ChunkWriter, HeldChunks
 from penstock._read.context import SliceContext
+from penstock._read.counts import PartitionCounts
 from penstock._read.listing import LoadedPage
+from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
 from penstock.errors import BrokenPageError, PenstockError
-from penstock.model import Answer, Request, Slice
+from penstock.model import Answer, Partition, Request, Slice
+from penstock.protocols import check_returned
+from penstock.sinks import Writer
 
 
 @define(eq=False, repr=False)
@@ -34,11 +38,25 @@ class Loader:
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
-        planned = self.context.planned
+        target, planned, partitions = self.context.target, self.context.planned, self.counts.partitions
+        layouts = self.context.components.row_builder.layouts
+        for partition in planned.partitions:
+            writer: Writer | None = None
+            if target is not None:
+                try:
+                    writer = target.begin(layouts, partition)
+                except FAILURES as error:  # no context manager: it would cost each partition some ten calls
+                    raise_sink_error(error, type(target).__name__)
+                if writer is None:
+                    check_returned(target.begin, None, (), "the writer of the partition")
+            partitions[partition] = LoadedPartition(PartitionCounts(), writer)
+        by_day: dict[date, Partition] = {}
+        if len(partitions) > 1:
+            by_day = dict(zip(planned.slice.days, planned.partitions, strict=True))
+        self._writer = ChunkWriter(self.context, self.counts, by_day, partitions[planned.partitions[0]])
+        self.output = self._writer
         has_days = planned.stream.kind == "report" and planned.stream.day
         self.days = frozenset(planned.slice.days) if has_days else None
-        self._writer = self.output = ChunkWriter(self.context, self.counts)
-        self._writer.begin()
 
     def abort(self) -> None:
         """Drop everything that was loaded. A failure is noted only: the error that ended the read is reported."""
