@@ -1,30 +1,18 @@
 """
 How rows with the same key are compared: by a digest of each row, or by reading again those whose key repeats.
+
+``numbers`` gives a number for each row of a chunk, which is kept with its key. Where a key repeats, ``digests``
+gives those of the rows with these numbers, and of the ``former`` rows, whose numbers it gets by key.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import frozen
 
 from penstock._decode.chunk import DecodingChunk
 from penstock._decode.elements import Elements
 from penstock.model import EXACT_JSON
-
-
-class RowComparison(Protocol):
-    """Gives each row a number, which is kept with its key, and makes digests of the rows whose keys repeat."""
-
-    def numbers(self, chunk: DecodingChunk) -> list[int]:
-        """A number for each row of a chunk."""
-
-    def digests(
-        self, chunk: DecodingChunk, numbers: Sequence[int], former: Mapping[Any, int]
-    ) -> tuple[Sequence[int], Mapping[Any, int]]:
-        """
-        The digests of the rows of a chunk with these numbers, and those of former rows, by key. ``former``: the
-        numbers of these.
-        """
 
 
 class ByDigest:
@@ -62,6 +50,9 @@ class ByReadingAgain:
             return digests_of(chunk.rows), former
         digests = digests_of(self.read_again(chunk.elements, [*numbers, *former.values()]))
         return digests[: len(numbers)], dict(zip(former, digests[len(numbers) :], strict=True))
+
+
+RowComparison = ByDigest | ByReadingAgain
 
 
 def digests_of(rows: list[Any]) -> list[int]:
