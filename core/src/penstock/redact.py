@@ -12,7 +12,7 @@ import html.entities
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, NoReturn
 
@@ -68,9 +68,17 @@ def mask(text: str) -> str:
     ``text`` with every known secret value, in any form of :func:`secret_pattern`, replaced by ``***``. Where a secret
     has escaped letters or digits, all escaped letters and digits of the text are shown plain.
     """
-    masked = _mask_forms(text)
-    plain = _ESCAPED.sub(_plain_character, masked)
-    return plain_masked if plain != masked and (plain_masked := _mask_forms(plain)) != plain else masked
+    return replaced_also_escaped(text, _mask_forms)
+
+
+def replaced_also_escaped(text: str, replace: Callable[[str], str]) -> str:
+    """
+    ``replace(text)``. If ``replace`` finds more once all escaped letters and digits are plain, these are plain in the
+    result.
+    """
+    replaced = replace(text)
+    plain = _ESCAPED.sub(_plain_character, replaced)
+    return plain_replaced if plain != replaced and (plain_replaced := replace(plain)) != plain else replaced
 
 
 def _mask_forms(text: str) -> str:
@@ -225,17 +233,18 @@ def _backslash_escapes(char: str, raw: bytes) -> list[str]:
 
 
 _CODE = "(3[0-9]|[46][1-9a-f]|[57][0-9a])"  # of a letter or digit of ASCII, in hexadecimal
-_DECIMAL = "(4[89]|5[0-7]|6[5-9]|[78][0-9]|9[07-9]|1[01][0-9]|12[0-2])"
+_DECIMAL = "(?P<decimal>4[89]|5[0-7]|6[5-9]|[78][0-9]|9[07-9]|1[01][0-9]|12[0-2])"
+_AFTER_BACKSLASH = rf"(?:\\|%(?:25){{0,3}}5c){{0,3}}(?:x|u00|u000000){_CODE}"
 # A letter or digit that is escaped, which no encoder has to do. A pattern of a secret with all of them would be slow.
+# Each branch begins with one character, so that the search skips all others at C speed.
 _ESCAPED = re.compile(
-    rf"(?i:%(?:25){{0,3}}{_CODE}|{_BACKSLASH}(?:x|u00|u000000){_CODE}"
+    rf"(?i:%(?:25){{0,3}}(?:{_CODE}|5c{_AFTER_BACKSLASH})|\\{_AFTER_BACKSLASH}"
     rf"|&(?:amp;){{0,3}}#(?:x0{{0,5}}{_CODE}|0{{0,5}}{_DECIMAL});)"
 )
 
 
 def _plain_character(escaped: re.Match[str]) -> str:
-    percent, backslash, entity, decimal = escaped.groups()
-    return chr(int(decimal) if decimal else int(percent or backslash or entity, 16))
+    return chr(int(escaped[escaped.lastindex or 0], 10 if escaped.lastgroup == "decimal" else 16))
 
 
 FEW_SECRETS = 16  # secrets, of which one pattern is faster than the search for anchors
