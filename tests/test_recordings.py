@@ -405,8 +405,8 @@ def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("how", HOW)
 def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_path: Path) -> None:
     """
-    Masked values are neither in the settings that the request takes them from, nor where the provider repeats them; the
-    recording can still be run from.
+    Masked values are neither in the settings that the request takes them from, nor where the provider repeats them,
+    with all letters escaped too; the recording can still be run from.
     """
     talroo = PROVIDERS["talroo"]
     reference = talroo.settings["customer_reference"]
@@ -419,9 +419,12 @@ def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_pat
     assert reference.encode() not in kept
     assert again.exit_code == 0
 
+    escaped = "".join(f"%{byte:02x}" for byte in reference.encode())
     with serve() as server:
         server.app = lambda request: SandboxResponse(
-            status=403, headers={"X-For": reference}, body=json.dumps({"error": f"not you, {reference}"}).encode()
+            status=403,
+            headers={"X-For": escaped, "X-Of": reference},
+            body=json.dumps({"error": f"not you, {reference}, {escaped}"}).encode(),
         )
         project(talroo, server.base_url, retries=1).run(
             talroo.name, to=f"jsonl:{tmp_path / 'other'}", **{how: tmp_path / "refused"}
@@ -429,6 +432,7 @@ def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_pat
     refused = content(tmp_path / "refused")
     assert b"not you" in refused
     assert reference.encode() not in refused
+    assert escaped.encode() not in refused
 
 
 def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

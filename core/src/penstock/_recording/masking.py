@@ -25,7 +25,7 @@ from penstock._decode.masks import steps_of
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import Column
-from penstock.redact import MASK, secret_pattern
+from penstock.redact import MASK, replaced_also_escaped, secret_pattern
 
 Names = Sequence[str]
 """The names of the members that lead to a value, from the outside to the inside; arrays are passed over."""
@@ -225,6 +225,9 @@ class Masking:
 
     def without_hidden(self, text: str) -> str:
         """A text without the values that requests mask, in every form in which a secret is recognised."""
+        return replaced_also_escaped(text, self._without_hidden_forms)
+
+    def _without_hidden_forms(self, text: str) -> str:
         for value in sorted(self.hidden, key=len, reverse=True):
             if pattern := secret_pattern(value):
                 text = re.sub(pattern, self.alias(value), text)
