@@ -209,20 +209,10 @@ class Scheduler:
         for task in reversed(self._blocked.pop(key, [])):
             task.client_queue.waiting.appendleft(task)
 
-    def dismiss(self, client: SourceClient) -> bool:
-        """End the threads of a client without tasks. False: one of its requests is still under way."""
-        client_queue = self._client_queues.get(id(client))
-        if client_queue is not None:
-            if client_queue.busy:
-                return False
-            client_queue.stop_threads()
-            del self._client_queues[id(client)]
-        return True
-
     def run(self, idle: Callable[[], None] = lambda: None) -> PenstockError | None:
         """
-        Run all tasks. Returns the error that ended the run early, if one did. ``idle`` is called before the loop waits
-        for longer than ``SOON_S``.
+        Run all tasks. Returns the error that ended the run early, if one did; else other tasks can be added and run.
+        ``idle`` is called before the loop waits for longer than ``SOON_S``.
         """
         try:
             while True:
@@ -244,6 +234,7 @@ class Scheduler:
         finally:
             for client_queue in self._client_queues.values():
                 client_queue.stop_threads()
+            self._client_queues.clear()
 
     # --- submitting -------------------------------------------------------------------------------------------------
 

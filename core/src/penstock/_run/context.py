@@ -27,9 +27,9 @@ from penstock.events import Event, OnEvent, ignore
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``unusable``: by name, why a source is not read: its configuration, or a
-    target that cannot be opened. ``recording``: records the exchanges, or replays them. ``peers``: the other processes
-    of a divided run, whose coordinator passes events to plugins, and records the run.
+    The jobs of one run, and what they share. ``unusable``: by name, why the configuration of a source, which has no
+    job, cannot be used. ``recording``: records the exchanges, or replays them. ``peers``: the other processes of a
+    divided run, whose coordinator passes events to plugins, and records the run.
     """
 
     jobs: Sequence[ReadJob]
@@ -38,7 +38,7 @@ class RunContext:
     run_report: RunReport
     emit: OnEvent
     on_start: Callable[[], None] = lambda: None  # called when the targets are open
-    unusable: dict[str, PenstockError] = field(factory=dict)
+    unusable: Mapping[str, PenstockError] = field(factory=dict)
     deadline: Deadline = NO_DEADLINE
     recording: ExchangeRecording | None = None
     peers: Peers = field(factory=Peers)
@@ -52,19 +52,19 @@ class RunContext:
         self.scheduler = Scheduler(self.clock, self.deadline)
         self.recorded_until = self.recording.until if self.recording is not None else None
 
-    def start(self, sources: Sequence[str]) -> None:
-        """Report that the run reads these sources, whose targets are open, and those that it does not read."""
+    def start(self, sources: Sequence[str], unusable: Mapping[str, PenstockError]) -> None:
+        """Report that the run reads these sources, whose targets could be opened, and does not read the unusable."""
         self.on_start()
         self.emit({"event": "run_started", "run_id": self.run_report.run_id, "sources": list(sources)})
-        for source, error in self.unusable.items():
+        for source, error in unusable.items():
             RunLog(source, self.run_report, self.emit).fail(None, None, error)
 
-    def close_client(self, source: ConfiguredSource) -> None:
-        """Close the client of a source that has no task any more, unless one of its requests is still under way."""
-        client = self.clients[source.name]
-        if self.scheduler.dismiss(client):
-            with self._lock:
-                del self.clients[source.name]
+    def close_clients(self) -> None:
+        """Close the clients of all sources."""
+        with self._lock:
+            clients = list(self.clients.values())
+            self.clients.clear()
+        for client in clients:
             client.close()
 
     def client(self, source: ConfiguredSource) -> SourceClient:
@@ -107,7 +107,7 @@ def new_run(
         run_report=run_report,
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
         on_start=on_start,
-        unusable=dict(unusable or {}),
+        unusable=unusable or {},
         deadline=Deadline.after(clock, deadline_s),
         recording=recording,
     )

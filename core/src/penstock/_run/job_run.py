@@ -4,7 +4,7 @@ end of a read.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -39,7 +39,7 @@ ERRORS_RECORDED = 50  # of a source, in the record of a run
 class EndOfReads(NamedTuple):
     """The end of all reads of a stream's account, after which the tasks of its child streams start."""
 
-    job_number: int  # the jobs of a run share its scheduler, and two of them may read one source
+    job_run: "JobRun"  # the jobs of a run share its scheduler, and two of them may read one source
     stream: str
     account: str | None
 
@@ -59,17 +59,14 @@ class StreamTimes:
 @define(eq=False, repr=False, kw_only=True)
 class JobRun:
     """
-    One job of a run, its target open. ``number``: of the job in the run. The runner prepares, starts and finishes it;
-    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does. ``on_end``:
-    called after the last task.
+    One job of a run, its target open. The runner prepares, starts and finishes it; the scheduler runs its tasks, one
+    per slice: :meth:`_read_and_commit` is what each of them does.
     """
 
     job: ReadJob
-    number: int
     context: RunContext
     client: SourceClient
     target: Target
-    on_end: Callable[["JobRun"], None]
     log: RunLog
     committer: Committer
     _planner: Planner
@@ -77,12 +74,11 @@ class JobRun:
     _pending_reports: PendingReports
     _reader_factory: ReaderFactory
     _refusals: Refusals
-    _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
     _times: StreamTimes = field(factory=StreamTimes, init=False)
 
     @classmethod
-    def open(cls, job: ReadJob, number: int, context: RunContext, on_end: Callable[["JobRun"], None]) -> "JobRun":
+    def open(cls, job: ReadJob, context: RunContext) -> "JobRun":
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
         log = RunLog(job.source.name, context.run_report, context.emit)
@@ -94,11 +90,9 @@ class JobRun:
         pending_reports = PendingReports(job, ledger_of_reports, context.clock, log)
         return cls(
             job=job,
-            number=number,
             context=context,
             client=client,
             target=target,
-            on_end=on_end,
             log=log,
             committer=Committer(job.source, target, log, context),
             planner=planner,
@@ -134,11 +128,6 @@ class JobRun:
         for stream in self._dependencies.first:
             self._add(stream, self._planner.accounts.known(stream) or ())
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether all tasks have ended, once it was started."""
-        return not self._tasks
-
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
         self.target.interrupt(reason)
@@ -153,7 +142,6 @@ class JobRun:
             self._count_planned(stream, plan)
         self._dependencies.begin(plan.slices)
         self.committer.expect([planned for planned in plan.slices if planned.to_deliver])
-        self._tasks += len(plan.slices)
         self.context.scheduler.add(map(self._task, plan.slices))
 
     def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
@@ -182,7 +170,7 @@ class JobRun:
 
     def _end_of_reads(self, key: Key) -> EndOfReads:
         stream, account = key
-        return EndOfReads(self.number, stream, account)
+        return EndOfReads(self, stream, account)
 
     def _read_and_commit(self, planned: PlannedSlice) -> Steps[None]:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
@@ -207,7 +195,7 @@ class JobRun:
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
-        """Handle the end of a task, in five steps."""
+        """Handle the end of a task, in four steps."""
         self._times.ended[planned.stream.name] = time.monotonic()
         if error is not None:  # 1. Log the failure, and commit the days that waited for this one.
             self._refusals.add(planned, error)
@@ -218,10 +206,7 @@ class JobRun:
         if planned.stream.name in self._dependencies.dependents:
             self._add_dependents(planned)  # 4. Add the streams whose accounts this one lists, then drop its rows.
         self._dependencies.drop_accounts(planned)
-        self._tasks -= 1  # 5. Count, after new tasks were added: another job may begin when none is left.
-        if not self._tasks:
-            self._ended_at = self.context.clock.now()
-            self.on_end(self)
+        self._ended_at = self.context.clock.now()
 
     # --- streams with listed accounts ---------------------------------------------------------------------------------
 

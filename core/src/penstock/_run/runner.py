@@ -2,11 +2,9 @@
 The runner: one job per source and target. The scheduler reads their slices concurrently.
 """
 
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from attrs import define, field
@@ -33,22 +31,30 @@ from penstock.redact import clip
 OPEN_TARGETS = 64
 INTERRUPT_EVERY_S = 1.0
 
+UnopenedJob = tuple[ReadJob, PenstockError]  # a job, and why it cannot be opened
+
 
 def run_jobs(context: RunContext) -> RunReport:
     """
-    Run the jobs concurrently and report. What prevents all of them is raised before any request; other failures are in
-    the report.
+    Run the jobs concurrently, ``OPEN_TARGETS`` of them at most, and report. What prevents all of them is raised before
+    any request; other failures are in the report.
     """
     run_report, recording = context.run_report, context.recording
     with open_jobs(context.jobs, context) as jobs:
+        sources = jobs.sources
         if recording is not None:
-            recording.begin(context.started_at, jobs.sources)
-        context.start([source.name for source in jobs.sources])
-        jobs.start()
-        ended_by = context.scheduler.run(idle=jobs.flush)
-        if ended_by is not None:
-            run_report.end_by(ended_by)
-        jobs.finish()
+            recording.begin(context.started_at, sources)
+        context.start([source.name for source in sources], jobs.unusable)
+        not_begun = list[ReadJob]()
+        while _run_open(jobs.job_runs, context) and jobs.later:
+            for job, error in jobs.open_next():
+                if isinstance(error, (StoppedError, DeadlineReachedError)):  # the scheduler notices it by itself
+                    not_begun.append(job)
+                else:
+                    _report_unopened(job, error, context)
+        if not_begun := [*not_begun, *jobs.later]:
+            names = ", ".join(job.source.name for job in not_begun)
+            run_report.notice(f"the run ended before it came to {clip(names, 200)}")
         if recording is not None:
             try:
                 run_report.notice(*recording.finish())
@@ -56,6 +62,31 @@ def run_jobs(context: RunContext) -> RunReport:
                 RunLog(context.jobs[0].source.name, run_report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **run_report.as_dict()})
     return run_report
+
+
+def _run_open(job_runs: Sequence[JobRun], context: RunContext) -> bool:
+    """Read and finish the jobs that are open. False: the run is to end."""
+
+    def flush() -> None:
+        for job_run in job_runs:
+            job_run.committer.flush()
+
+    for job_run in job_runs:
+        job_run.start()
+    ended_by = context.scheduler.run(idle=flush)
+    if ended_by is not None:
+        context.run_report.end_by(ended_by)
+    for job_run in job_runs:
+        job_run.finish()
+    return ended_by is None
+
+
+def _report_unopened(job: ReadJob, error: PenstockError, context: RunContext) -> None:
+    """Report a job that could not be opened again."""
+    if isinstance(error, LockHeldError):
+        _report_lock(job, error, context)
+    else:
+        RunLog(job.source.name, context.run_report, context.emit).fail(None, None, error)
 
 
 @contextmanager
@@ -66,7 +97,7 @@ def open_jobs(jobs: Sequence[ReadJob], context: RunContext, *, all_at_once: bool
     ``all_at_once``: more than ``OPEN_TARGETS`` may be open. Raises the reason if none is left.
     """
     began = time.monotonic()
-    opened = OpenJobs(context, math.inf if all_at_once else OPEN_TARGETS)
+    opened = OpenJobs(context, len(jobs) if all_at_once else OPEN_TARGETS)
     run_ended = threading.Event()
     watch = threading.Thread(target=opened.interrupt, args=(run_ended,), daemon=True)
     watch.start()
@@ -77,134 +108,77 @@ def open_jobs(jobs: Sequence[ReadJob], context: RunContext, *, all_at_once: bool
         context.run_report.seconds = time.monotonic() - began
         run_ended.set()
         watch.join()
-        for client in context.clients.values():
-            client.close()
-        for job_run in opened.job_runs:
-            job_run.close()
+        opened.close()
 
 
 @define(eq=False, repr=False)
 class OpenJobs:
     """
-    The jobs of a run whose targets are open. Jobs beyond ``max_open`` wait: they were opened, prepared and closed, and
-    are opened again when a job before them has ended. ``sources``: those of all jobs.
+    The jobs of a run whose targets are open, at most ``max_open`` of them. The ``later`` ones were opened and prepared,
+    and closed again. ``unusable``: by name, why a source is not read.
     """
 
     context: RunContext
-    max_open: float
+    max_open: int
     job_runs: list[JobRun] = field(factory=list, init=False)
-    sources: list[ConfiguredSource] = field(factory=list, init=False)
-    _waiting: deque[tuple[int, ReadJob]] = field(factory=deque, init=False)  # with their numbers in the run
+    later: list[ReadJob] = field(factory=list, init=False)
+    unusable: Mapping[str, PenstockError] = field(init=False)
+
+    @property
+    def sources(self) -> list[ConfiguredSource]:
+        """The sources of the jobs that are open, and of the later ones."""
+        return [job.source for job in (*[job_run.job for job_run in self.job_runs], *self.later)]
 
     def open(self, jobs: Sequence[ReadJob]) -> None:
         """
         Open and prepare all jobs. Other runs may hold the sources of some, and the targets of some may be unusable.
         Raises the reason if there is one for all.
         """
-        reasons: list[PenstockError] = []
-        all_configured = not self.context.unusable
-        for number, job in enumerate(jobs):
-            try:
-                job_run = self._open(number, job)
-            except LockHeldError as error:
-                reasons.append(error)
+        unopened: list[UnopenedJob] = []
+        for job in jobs:
+            error = None if self.job_runs else _error_of_target(unopened)
+            if error is None and (error := self._try_open(job)) is None:
+                if len(self.job_runs) > self.max_open:
+                    self.job_runs.pop().close()
+                    self.later.append(job)
                 continue
-            except (TargetError, SinkError, PluginError) as error:
-                same_reason = not self.job_runs and str(error) in map(str, reasons)
-                reasons.append(error)
-                if same_reason:  # it is of the target itself, and each further source would wait for it again
-                    self.context.unusable |= {unread_job.source.name: error for unread_job in jobs[number:]}
-                    break
-                self.context.unusable[job.source.name] = error
-                continue
-            self.sources.append(job.source)
-            if len(self.job_runs) > self.max_open:
-                self._waiting.append((number, job))
-                self._close(job_run)
-        if self.job_runs or not reasons:
-            return
-        if all_configured and len({type(reason) for reason in reasons}) == 1:
-            raise reasons[0]
-        if not any(isinstance(reason, LockHeldError) for reason in reasons):
-            raise one_error(self.context.unusable.values())
+            if not isinstance(error, (LockHeldError, TargetError, SinkError, PluginError)):
+                raise error
+            unopened.append((job, error))
+        for job, error in unopened:
+            if isinstance(error, LockHeldError):
+                _report_lock(job, error, self.context)
+        errors = {job.source.name: error for job, error in unopened if not isinstance(error, LockHeldError)}
+        self.unusable = {**self.context.unusable, **errors}
+        if unopened and not self.job_runs and (reason := _reason_for_all(unopened, self.context.unusable)) is not None:
+            raise reason
 
-    def _open(self, number: int, job: ReadJob) -> JobRun:
-        """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
+    def open_next(self) -> list[UnopenedJob]:
+        """Close the jobs that are open, and open the next ones. Returns those that cannot be opened again."""
+        self.close()
+        group, self.later = self.later[: self.max_open], self.later[self.max_open :]
+        return [(job, error) for job in group if (error := self._try_open(job)) is not None]
+
+    def _try_open(self, job: ReadJob) -> PenstockError | None:
+        """Open and prepare a job. Returns the error that prevents it."""
         job_run = None
         try:
-            job_run = JobRun.open(job, number, self.context, self._start_waiting)
-            self.job_runs.append(job_run)
+            job_run = JobRun.open(job, self.context)
+            self.job_runs.append(job_run)  # from now on it is interrupted when the run is to end
             job_run.prepare()
         except PenstockError as error:
             if job_run is not None:
-                self._close(job_run)
-            if isinstance(error, LockHeldError):
-                self.context.run_report.locked[job.source.name] = str(error)
-                self.context.run_report.notice(f"{job.source.name} was not read: {error}")
-            raise
-        return job_run
+                self.job_runs.remove(job_run)
+                job_run.close()
+            return error
+        return None
 
-    def start(self) -> None:
-        """Start the jobs that are open. Others follow when they have ended."""
-        for job_run in list(self.job_runs):
-            job_run.start()
-            if job_run.has_ended:
-                self._start_waiting(job_run)
-
-    def flush(self) -> None:
-        """Commit what waits for other partitions."""
-        for job_run in self.job_runs:
-            job_run.committer.flush()
-
-    def finish(self) -> None:
-        """After the last read: finish the jobs that are still open."""
-        if self._waiting:
-            names = ", ".join(job.source.name for _, job in self._waiting)
-            self.context.run_report.notice(f"the run ended before it came to {clip(names, 200)}")
-        for job_run in self.job_runs:
-            job_run.finish()
-
-    # --- jobs that wait -----------------------------------------------------------------------------------------------
-
-    def each_opened(self) -> Iterator[JobRun]:
-        """Each job, open. Jobs that wait are opened one at a time; a notice names each that cannot be opened again."""
-        yield from list(self.job_runs)
-        while self._waiting:
-            number, job = self._waiting.popleft()
-            try:
-                job_run = JobRun.open(job, number, self.context, self._start_waiting)
-            except PenstockError as error:
-                self.context.run_report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
-                continue
-            self.job_runs.append(job_run)
-            yield job_run
-            self._close(job_run)
-
-    def _start_waiting(self, ended: JobRun) -> None:
-        """If a job waits, close this one, which has ended, and start the first of those that wait."""
-        while self._waiting and ended.has_ended and not self.context.deadline.run_is_ending:
-            if ended in self.job_runs:
-                ended.finish()
-                self._close(ended)
-            number, job = self._waiting.popleft()
-            try:
-                ended = self._open(number, job)
-                ended.start()
-            except LockHeldError:
-                continue  # the report has it
-            except (StoppedError, DeadlineReachedError):  # the scheduler notices it by itself
-                self._waiting.appendleft((number, job))
-                return
-            except PenstockError as error:
-                RunLog(job.source.name, self.context.run_report, self.context.emit).fail(None, None, error)
-
-    def _close(self, job_run: JobRun) -> None:
-        """Close a job, and the client of its source if no other job needs it."""
-        self.job_runs.remove(job_run)
-        job_run.close()
-        remaining_jobs = [*(job_run.job for job_run in self.job_runs), *(job for _, job in self._waiting)]
-        if job_run.source.name not in {job.source.name for job in remaining_jobs}:
-            self.context.close_client(job_run.source)
+    def close(self) -> None:
+        """Close the jobs that are open, and the clients of their sources."""
+        job_runs, self.job_runs[:] = list(self.job_runs), ()
+        self.context.close_clients()
+        for job_run in job_runs:
+            job_run.close()
 
     def interrupt(self, run_ended: threading.Event) -> None:
         """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run has ended."""
@@ -216,3 +190,28 @@ class OpenJobs:
                 reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
             for job_run in list(self.job_runs):
                 job_run.interrupt(reason)
+
+
+def _error_of_target(unopened: Sequence[UnopenedJob]) -> PenstockError | None:
+    """The error of the target itself, where the first jobs have the same: each further one would wait for it again."""
+    errors = [error for _, error in unopened if not isinstance(error, LockHeldError)]
+    return errors[-1] if len(set(map(str, errors))) < len(errors) else None
+
+
+def _reason_for_all(unopened: Sequence[UnopenedJob], unusable: Mapping[str, PenstockError]) -> PenstockError | None:
+    """
+    What prevents a run of which no job can be opened. None: other runs hold some of the sources, and its report names
+    all. ``unusable``: the sources whose configuration cannot be used.
+    """
+    errors = [error for _, error in unopened]
+    if not unusable and len(set(map(type, errors))) == 1:
+        return errors[0]
+    if any(isinstance(error, LockHeldError) for error in errors):
+        return None
+    return one_error([*unusable.values(), *errors])
+
+
+def _report_lock(job: ReadJob, error: LockHeldError, context: RunContext) -> None:
+    """The report names a source that another run holds."""
+    context.run_report.locked[job.source.name] = str(error)
+    context.run_report.notice(f"{job.source.name} was not read: {error}")

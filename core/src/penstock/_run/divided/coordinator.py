@@ -86,13 +86,18 @@ def run_divided(
         with closing(SharedTargets(shared)) as targets:
             sources = {source.name: source for source in opened.sources}
             coordinator = RunCoordinator(context=context, division=division, sources=sources, targets=targets)
-            context.start(list(sources))
+            context.start(list(sources), opened.unusable)
             assignments = [
                 Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
                 for number, names in coordinator.sources_by_shard.items()
             ]
             engine.run(assignments, work, coordinator)
-        coordinator.finish(opened.each_opened())
+        coordinator.make_report()
+        coordinator.record(opened.job_runs)
+        while opened.later:
+            for job, error in opened.open_next():
+                run_report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
+            coordinator.record(opened.job_runs)
     context.emit({"event": "run_finished", **run_report.as_dict()})
     return run_report
 
@@ -113,6 +118,7 @@ class RunCoordinator:
     sources_by_shard: Mapping[int, tuple[str, ...]] = field(init=False)
     _results: dict[int, ShardResult] = field(factory=dict, init=False)
     _lost_workers: dict[int, str] = field(factory=dict, init=False)
+    _lost_shards: Mapping[int, str] = field(init=False)  # those without a report, when all workers have ended; reasons
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
@@ -209,33 +215,33 @@ class RunCoordinator:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def finish(self, job_runs: Iterable[JobRun]) -> None:
-        """
-        Make one report of all shards, and record the run. The workers have ended, or are not heard any more.
-        ``job_runs``: of all sources, open.
-        """
+    def make_report(self) -> None:
+        """Make one report of all shards. The workers have ended, or are not heard any more."""
         run_report = self.context.run_report
         for _, result in sorted(self._results.items()):
             if result.report is not None:
                 run_report.merge(result.report)
-        lost_shards = self._lost_shards()
-        if lost_shards and self.over:  # they ended, or were not begun, before they could send a report
+        self._lost_shards = self._without_report()
+        if self._lost_shards and self.over:  # they ended, or were not begun, before they could send a report
             run_report.deadline |= not self.context.clock.stop.is_set()
-            lost_shards = {}
+            self._lost_shards = {}
         run_report.stopped |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_shard)
-        for number, reason in lost_shards.items():
+        for number, reason in self._lost_shards.items():
             for name in self.sources_by_shard[number]:
                 run_report.error(name, None, None, _worker_lost_error(number, reason))
+
+    def record(self, job_runs: Iterable[JobRun]) -> None:
+        """Complete the streams of these jobs, which are open, and record the run in their ledgers."""
         for job_run in job_runs:
             name = job_run.source.name
             for stream in job_run.job.chosen if name in self.targets.targets else ():
                 job_run.committer.complete(stream.name)
-            for number in lost_shards:
+            for number in self._lost_shards:
                 if name in self.sources_by_shard[number]:
                     self._count_lost_shard(number, job_run)
             job_run.record_run()
 
-    def _lost_shards(self) -> dict[int, str]:
+    def _without_report(self) -> dict[int, str]:
         """The numbers of the shards without a report, and the reasons."""
         results = {number: self._results.get(number, ShardResult()) for number in sorted(self.sources_by_shard)}
         return {
