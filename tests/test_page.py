@@ -40,7 +40,7 @@ from penstock import (
     record,
     setting,
 )
-from penstock.results import Problem
+from penstock.results import NO_LONGER_SERVED, Problem
 from penstock.sandbox.server import serve
 from penstock_plugins.status_page.command import PageServer, seconds, write
 from penstock_plugins.status_page.content import Content, content
@@ -257,6 +257,20 @@ def test_problems_of_one_reason_are_one_and_the_worst_come_first() -> None:
     assert all(one["advice"] for one in (failed, truncated))
     alone = with_problems(one_stream(), a_problem(account={"client_id": "2*"}))
     assert "--accounts '2[*]'" in content(alone).summary["problems"][0]["command"]
+
+
+def test_a_failed_day_that_the_provider_no_longer_serves_has_no_command() -> None:
+    """
+    No run reads it again, so that neither the advice nor a command leads to one.
+    """
+    unserved = a_problem(
+        reason=f"{NO_LONGER_SERVED}, as the provider serves days from 2026-11-28 on; it failed: refused"
+    )
+
+    (shown,) = content(with_problems(one_stream(), unserved)).summary["problems"]
+
+    assert shown["command"] is None
+    assert "next run" not in shown["advice"]
 
 
 def test_a_problem_leads_to_its_first_day() -> None:

@@ -18,6 +18,9 @@ from penstock.model import Receipt
 NEWS = timedelta(hours=24)
 """How long a change to a delivered partition is shown as news."""
 
+NO_LONGER_SERVED = "no run reads it again"
+"""What the reason of a failed day begins with if the provider does not serve the day any more."""
+
 CheckedKind = Literal["source", "target", "pipeline", "file"]
 ProblemKind = Literal[
     "failed", "missing", "overdue", "rejected", "not read", "truncated", "left open", "parked", "restated", "new"

@@ -15,7 +15,16 @@ from penstock._project.target_query import SourceLedger, matches_account
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Pairs
 from penstock.names import counted
-from penstock.results import NEWS, AccountStatus, Change, Problem, ProblemKind, SourceStatus, moved_in_words
+from penstock.results import (
+    NEWS,
+    NO_LONGER_SERVED,
+    AccountStatus,
+    Change,
+    Problem,
+    ProblemKind,
+    SourceStatus,
+    moved_in_words,
+)
 
 ACCOUNTS_AT_ONCE = 10  # whose rows with a problem are read
 OVERDUE: ProblemKind = "overdue"
@@ -235,9 +244,7 @@ def _by_reason(
         if entry.error is not None:
             day, reason = entry.partition.day, entry.error
             if day is not None and first_served is not None and day < first_served:
-                reason = (
-                    f"no run reads it again, as the provider serves days from {first_served} on; it failed: {reason}"
-                )
+                reason = f"{NO_LONGER_SERVED}, as the provider serves days from {first_served} on; it failed: {reason}"
             by_reason.setdefault(("failed", reason), []).append(entry)
         if entry.rejected:
             by_reason.setdefault(("rejected", "records that cannot be decoded"), []).append(entry)

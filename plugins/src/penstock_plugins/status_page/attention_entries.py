@@ -8,7 +8,17 @@ from datetime import date, timedelta
 from typing import Any
 
 from penstock import mask
-from penstock.results import NEWS, Change, Problem, RunInfo, TargetStatus, by_reason, joined, moved_sums
+from penstock.results import (
+    NEWS,
+    NO_LONGER_SERVED,
+    Change,
+    Problem,
+    RunInfo,
+    TargetStatus,
+    by_reason,
+    joined,
+    moved_sums,
+)
 
 from penstock_plugins.status_page.stream_content import (
     FAILED,
@@ -46,6 +56,8 @@ ADVICE: Mapping[str, str] = {
 }
 """What to do about each kind of problem; in the order in which problems are shown."""
 
+NOT_SERVED = "Nothing can be done here: ask the provider for these days. Rows of the last good reading stay in place."
+
 
 def problem_entries(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
     """Everything that needs attention, in the order of :data:`ADVICE`; one for all that share source and reason."""
@@ -76,6 +88,9 @@ def _problem(target: str, same_reason: Sequence[Problem], streams: Mapping[Place
         "overdue": shlex.join(["penstock", "runs", source, "--to", target]),
         "rejected": shlex.join(["penstock", "rejected", "show", source, "--to", target]),
     }
+    reason, advice, command = same_reason[0].reason, ADVICE.get(kind, ""), commands.get(kind)
+    if kind == "failed" and reason.startswith(NO_LONGER_SERVED):
+        advice, command = NOT_SERVED, None
     reads = [problem.last_read for problem in same_reason if problem.last_read is not None]
     return {
         "kind": kind,
@@ -88,9 +103,9 @@ def _problem(target: str, same_reason: Sequence[Problem], streams: Mapping[Place
         "first": min(days).isoformat() if days else None,
         "last": max(days).isoformat() if days else None,
         "read": epoch_s(max(reads, default=None)),
-        "reason": reason_text(same_reason[0].reason),
-        "advice": ADVICE.get(kind, ""),
-        "command": commands.get(kind),
+        "reason": reason_text(reason),
+        "advice": advice,
+        "command": command,
         "at": _first_cell(target, same_reason, streams),
     }
 
