@@ -349,7 +349,7 @@ def test_a_sink_that_cannot_be_opened_is_named(tmp_path: Path, error: Exception,
         provider.run()
 
 
-@pytest.mark.parametrize("method", ["is_intact", "entries"])
+@pytest.mark.parametrize("method", ["is_intact", "entries", "final_days"])
 def test_a_defect_of_a_target_that_is_planned_from_names_the_sink(tmp_path: Path, method: str) -> None:
     """
     Before a run, and without one: neither penstock nor the connector is blamed.
@@ -366,10 +366,15 @@ def test_a_defect_of_a_target_that_is_planned_from_names_the_sink(tmp_path: Path
 
         def _defective(self, target: Any) -> Any:
             if self.broken:
-                setattr(target if method == "is_intact" else target.ledger, method, fail)
+                setattr(target.ledger if method == "entries" else target, method, fail)
             return target
 
     def fail(*arguments: Any, **options: Any) -> Any:
+        if method == "final_days":  # which is iterated later
+            return (fail_late() for _ in range(1))
+        raise KeyError("x")
+
+    def fail_late() -> Any:
         raise KeyError("x")
 
     stream = evolve(SALES, kind="report", day="day", params={"day": "{since}"})

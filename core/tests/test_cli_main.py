@@ -286,7 +286,8 @@ def test_a_terminal_is_sent_nothing_that_it_obeys(capsys: pytest.CaptureFixture[
 
 def test_a_defect_is_named_and_shows_its_place_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    An unexpected exception is a defect, masked; ``--debug`` shows its traceback.
+    An unexpected exception is a defect, masked, of the package in whose code it arose, or of penstock; ``--debug``
+    shows its traceback.
     """
     Secret("sesame-open")
     session = Session()
@@ -303,7 +304,8 @@ def test_a_defect_is_named_and_shows_its_place_only_on_demand(capsys: pytest.Cap
     assert complain(session, fail()) == 1
     debugged = capsys.readouterr().err
 
-    assert "this is a defect of penstock or of a plugin: ZeroDivisionError: *** / 0" in plain
+    package = __name__.partition(".")[0]
+    assert f"this is a defect of {package} or of penstock: ZeroDivisionError: *** / 0 (test_cli_main.py" in plain
     assert "Traceback" not in plain
     assert "Traceback" in debugged
     assert "sesame" not in plain + debugged

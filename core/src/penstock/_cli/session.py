@@ -215,7 +215,7 @@ def _is_directory_gone() -> bool:
 
 def complain(session: Session, error: Exception) -> int:
     """Print an error, and return its exit code."""
-    from penstock._plugins.plugin_errors import describe_error, place_in_plugin
+    from penstock._plugins.plugin_errors import describe_error, package_at_fault, place_in_plugin
     from penstock.errors import ConfigError, PenstockError, sentences
 
     if isinstance(error, PenstockError):
@@ -234,7 +234,8 @@ def complain(session: Session, error: Exception) -> int:
     elif isinstance(error, FileNotFoundError) and _is_directory_gone():
         text, code = "the working directory was removed or replaced. Change to one that exists, and run again", 2
     else:
-        text = f"this is a defect of penstock or of a plugin: {describe_error(error)}{place_in_plugin(error)}"
+        whose = package_at_fault(error)
+        text = f"this is a defect of {whose} or of penstock: {describe_error(error)}{place_in_plugin(error)}"
         text += "" if session.debug else ". --debug shows where; please report it"
         code = 1
     if session.debug:

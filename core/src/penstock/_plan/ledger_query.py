@@ -2,7 +2,7 @@
 What a plan reads from a target: the ledger's rows of a stream's window, and its final days.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -81,7 +81,11 @@ class LedgerQuery:
 
     def _reports(self, ledger: Ledger, stream: Stream) -> dict[str | None, list[PendingReport]]:
         reports: dict[str | None, list[PendingReport]] = {}
-        for report in ledger.pending(self.source, stream.name) if stream.poller is not None else ():
+        if stream.poller is None:
+            return reports
+        with sink_errors(type(ledger).__name__):
+            pending = ledger.pending(self.source, stream.name)
+        for report in pending:
             reports.setdefault(account_of(stream, report), []).append(report)
         return reports
 
@@ -89,10 +93,12 @@ class LedgerQuery:
         """The final days from the first of these days to the last; None where the target does not list them."""
         if self.target is None or not days:
             return None
-        window = Window.around(days.values())
-        return self.target.final_days(
-            stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
-        )
+        window, name = Window.around(days.values()), type(self.target).__name__
+        with sink_errors(name):
+            listed = self.target.final_days(
+                stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
+            )
+        return None if listed is None else _naming_sink(listed, name)
 
     def read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the delivered days from the first of these days to the last were read."""
@@ -102,17 +108,21 @@ class LedgerQuery:
                 for final in listed
                 if final.read_at is not None
             }
-        if self.ledger is None:
+        if not days:
             return {}
         window = Window.around(days.values())
-        entries = self.ledger.entries(
-            self.source, stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
-        )
+        entries = self._entries(stream, [_Span(window.since, window.until, list(days))])
         return {
             (partition.as_dict().get(stream.account or ""), partition.day): entry.read_at
             for partition, entry in entries.items()
             if partition.day is not None and entry.delivered and entry.read_at is not None
         }
+
+
+def _naming_sink(final_days: Iterable[FinalDay], name: str) -> Iterator[FinalDay]:
+    """The final days that a sink lists. They may be a million, and may be read while they are iterated."""
+    with sink_errors(name):
+        yield from final_days
 
 
 def _spans(days: DaysByAccount) -> list[_Span]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from penstock._plugins.offers import Plugin
 from penstock.errors import PenstockError, PluginError, SinkError, sentences
@@ -54,12 +54,30 @@ def describe_error(error: BaseException) -> str:
 
 def place_in_plugin(error: BaseException | None) -> str:
     """File and line of a plugin's own code in which an error arose, in parentheses; empty where none did."""
+    place = _origin(error)
+    return "" if place is None else f" ({place.file.name}, line {place.line})"
+
+
+def package_at_fault(error: BaseException) -> str:
+    """The package of the plugin in whose own code an error arose; otherwise "a plugin"."""
+    place = _origin(error)
+    return "a plugin" if place is None else place.package
+
+
+class _Place(NamedTuple):
+    package: str
+    file: Path
+    line: int
+
+
+def _origin(error: BaseException | None) -> _Place | None:
+    """Where in a plugin's own code an error arose; None where it did not arise in any."""
     frames = [] if error is None else list(traceback.walk_tb(error.__traceback__))
     for frame, line in reversed(frames):
         package, file = str(frame.f_globals.get("__name__", "")).partition(".")[0], Path(frame.f_code.co_filename)
         if not _is_of_a_library(package, file):
-            return f" ({file.name}, line {line})"
-    return ""
+            return _Place(package, file, line)
+    return None
 
 
 def _is_of_a_library(package: str, file: Path) -> bool:
