@@ -209,6 +209,13 @@ class Doubling(Sales):
         return super().answer(day) * 2
 
 
+class Renamed(Sales):
+    """Two sales have the same id."""
+
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        return [*super().answer(day), {"id": f"{day}-0", "price": "7.00"}]
+
+
 class Changing(Sales):
     """Each imitation that is made has other prices."""
 
@@ -460,6 +467,10 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
                 Shops, stream={"kind": "changes", "account": "shop", "accounts": lambda settings: ("a", "b")}
             ),
             "sales: the key ('2026-03-17-0',) is in the accounts a and b; changes are merged over all accounts",
+        ),
+        (
+            lambda other: Acme(Renamed, stream={"kind": "changes"}),
+            "sales: 3 records have the key of another one with other values, such as id 2026-03-17-0; rows are lost",
         ),
     ],
     "truth": [

@@ -14,7 +14,18 @@ import psycopg
 import pytest
 from attrs import evolve
 from connector_run import sink_at
-from penstock import Envelope, Partition, Request, SandboxRequest, SandboxResponse, Stream, column, named, record
+from penstock import (
+    Envelope,
+    Partition,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    Stream,
+    column,
+    named,
+    personal,
+    record,
+)
 from postgres_server import server as postgres
 from scripted_provider import ScriptedProvider
 
@@ -36,6 +47,14 @@ class DatedEntry:
 
     id: str
     at: date = column(format="%Y-%m-%dT%H:%M:%SZ")
+
+
+@record()
+class Person:
+    """A record by its address."""
+
+    email: str = personal()
+    amount: Decimal
 
 
 PAGES = {
@@ -142,6 +161,45 @@ def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: s
     assert report.exit_code == (0 if last_wins else 5), report.errors
     assert (counts.records, counts.rejected, counts.repeated) == ((4, 0, 2) if last_wins else (4, 1, 1))
     assert stored(target) == {"6": 1, "7": -20 if last_wins else 20, "8": 5, "9": 2}
+
+
+@pytest.mark.parametrize("on_pages", [1, 2])
+@pytest.mark.parametrize("same", [10, 11])
+def test_a_key_that_does_not_identify_a_record_of_changes_is_noticed(same: int, on_pages: int, tmp_path: Path) -> None:
+    """
+    Where more than a few records of changes replace one of the same reading with the same key, on one page or on a
+    later one, a notice states their number and an example; a few may have changed meanwhile.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        page = int(request.params["page"])
+        rows = [
+            {"id": str(number % (30 - same)), "amount": number, "at": "2026-06-14T10:00:00Z"} for number in range(30)
+        ]
+        return {"rows": rows[page - 1 :: on_pages] if page <= on_pages else []}
+
+    shop = ScriptedProvider(folder=tmp_path, streams=[a_stream("changes")], answer=answer)
+
+    report = shop.run(since="2026-06-14", until="2026-06-14")
+
+    assert (report.exit_code, report.stream("shop", "entries").records) == (0, 30 - same)
+    expected = "shop.entries: 11 of 30 records replaced an earlier one of the same reading that had the same key"
+    assert [notice.startswith(expected) for notice in report.notices] == ([True] if same == 11 else [])
+    assert all(", such as id " in notice for notice in report.notices)
+
+
+def test_a_personal_key_is_not_in_a_notice(tmp_path: Path) -> None:
+    """
+    Keys that are personal data are in no notice.
+    """
+    rows = [{"email": "a@b.example", "amount": number} for number in range(30)]
+    stream = evolve(a_stream("changes"), record=Person, key="email", day_of=None, paginator=None)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: {"rows": rows})
+
+    (notice,) = shop.run(since="2026-06-14", until="2026-06-14").notices
+
+    assert notice.startswith("shop.entries: 29 of 30 records replaced an earlier one")
+    assert "a@b" not in notice
 
 
 def a_history(request: SandboxRequest) -> Any:

@@ -524,6 +524,11 @@ def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.Capt
             "the sample has no member 'z'. There are id, name, active, payload",
             id="no such key",
         ),
+        pytest.param(
+            f"new acme --sample payouts.json {' '.join([*AT, *OPEN])} --key currency",
+            "--key currency: records of the sample with other values have the same key, such as currency USD",
+            id="a key of several records",
+        ),
     ],
 )
 def test_a_mistake_is_stated_in_a_line(

@@ -34,6 +34,8 @@ class DecodingChunk:
     count: int = 0  # elements, once they are read
     repeated: int = 0  # rows dropped: equal to an earlier row of the slice, or of another slice by their time
     superseded: int = 0  # rows delivered before, with an earlier chunk or page, and replaced by rows of this one
+    replaced: int = 0  # these, and rows of this chunk that a later one of it replaces: same key, other values
+    replaced_example: str = ""  # the key of the first
     out_of_bounds: int = 0  # of those dropped, the ones beyond the slice that are not within a second behind its end
 
     def at_rows(self, values: list[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from penstock._decode.row_comparison import RowComparison
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.records import Column
+from penstock.redact import clip
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -126,16 +127,27 @@ class KeyRules:
             elif before is None or self.last_wins:
                 if on_page is not None:  # replaced before it was delivered
                     repeated.add(on_page)
-                chunk.superseded += on_page is None and before is not None
+                if before is not None:
+                    chunk.superseded += on_page is None
+                    chunk.replaced += 1
+                    chunk.replaced_example = chunk.replaced_example or self._example(chunk.rows[index])
                 delivered[key] = index
             else:
                 where = seen[key].where if key in seen else THIS_PAGE
-                text = ", ".join(f"{name} {getattr(chunk.rows[index], name)}" for name in self.key)
+                text = self._key_text(chunk.rows[index])
                 bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
         self.rejects.add(chunk, bad)
         chunk.drop(repeated | bad.keys())
         chunk.repeated += len(repeated)
         return delivered
+
+    def _key_text(self, row: Any) -> str:
+        return ", ".join(f"{name} {getattr(row, name)}" for name in self.key)
+
+    def _example(self, row: Any) -> str:
+        """The key of a row for a notice, which goes to more places than the target; "" for a personal one."""
+        is_personal = any(self.columns[name].personal for name in self.key)
+        return "" if is_personal else clip(self._key_text(row), 200)
 
     def _number_rows(self, chunk: DecodingChunk, keys: SliceKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""

@@ -38,7 +38,8 @@ class DecodedChunk:
     those up to one second after its end. ``fresh``: elements whose key was not on an earlier page of the listing.
 
     ``superseded``: for ``changes``, rows of earlier chunks that rows of this one replace. They count as repeated, so
-    the target has ``superseded`` rows fewer than were delivered.
+    the target has ``superseded`` rows fewer than were delivered. ``replaced``: these, and the rows of this chunk that
+    later ones of it replace; ``replaced_example``: the key of the first.
 
     ``unread_values``: values of ``rows`` that did not fit a nullable column, became null and are kept in ``_extra``;
     ``unread_example``: path and reason of the first.
@@ -52,6 +53,8 @@ class DecodedChunk:
     repeated: int = 0
     out_of_bounds: int = 0
     superseded: int = 0
+    replaced: int = 0
+    replaced_example: str = ""
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
     derived: tuple[Batch, ...] = ()
@@ -232,6 +235,8 @@ def _decoded(
         repeated=chunk.repeated,
         out_of_bounds=chunk.out_of_bounds,
         superseded=chunk.superseded,
+        replaced=chunk.replaced,
+        replaced_example=chunk.replaced_example,
         unread_values=unread_values,
         unread_example=unread_example,
         derived=tuple([child.batch for child in derived]) if derived else (),

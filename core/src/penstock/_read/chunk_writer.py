@@ -50,6 +50,9 @@ class ChunkWriter:
         counts = self.first_partition.counts
         if decoded.superseded:
             counts.supersede(decoded.superseded)
+        if decoded.replaced:
+            counts.replaced += decoded.replaced
+            counts.replaced_example = counts.replaced_example or decoded.replaced_example
         if decoded.repeated:
             counts.add_repeated(decoded.repeated)
         counts.unread_values += decoded.unread_values

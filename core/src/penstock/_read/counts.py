@@ -21,6 +21,8 @@ class PartitionCounts:
     fetched: int = 0
     rows: int = 0
     repeated: int = 0
+    replaced: int = 0  # of those repeated, the records that a later one of the same key replaced by other values
+    replaced_example: str = ""  # the key of the first
     rejected: list[Rejected] = field(factory=list)
     unread_values: int = 0  # values that did not fit a nullable column: null there
     promised: int | None = None

@@ -298,7 +298,9 @@ class Committer:
     def _log_delivered(self, read: PartitionRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         fault_point("partition.delivered")
         self._delivered.add(entry.partition.stream)
-        self.log.count_delivered(entry, read.loaded.counts.derived_rejected)
+        counts = read.loaded.counts
+        self.log.count_delivered(entry, counts.derived_rejected)
+        self.log.count_replaced(entry.partition.stream, counts.replaced, counts.replaced_example)
         self.log.log_delivered(entry, former)
         if read.result.absent:
             self._missing_measures.note_absent(read.result)

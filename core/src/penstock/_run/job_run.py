@@ -262,11 +262,12 @@ class JobRun:
     def record_run(self) -> None:
         """
         Record the run in the ledger, if the target has one, for ``penstock status`` and ``penstock runs``. A notice
-        states why it could not be recorded.
+        states why it could not be recorded. Others are about keys that may not identify a record.
         """
+        name, source_report = self.source.name, self.context.run_report.only(self.source.name)
+        self.context.run_report.notice(*source_report.replaced_notices)
         if self.target.ledger is None:
             return
-        name, source_report = self.source.name, self.context.run_report.only(self.source.name)
         report_dict = source_report.as_dict()
         errors = {"errors": report_dict["errors"][:ERRORS_RECORDED]}
         parked = {"parked": report_dict["parked"]} if source_report.parked else {}

@@ -88,6 +88,13 @@ class RunLog:
         for record in derived_rejected:
             self.count(record.stream, rejected=1)
 
+    def count_replaced(self, stream: str, number: int, example: str) -> None:
+        """Count records that later ones of the same reading replaced; ``example``: a key of theirs."""
+        if number:
+            counts = self.stream(stream)
+            counts.replaced += number
+            counts.replaced_example = counts.replaced_example or example
+
     def log_delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Log a partition that was committed, and what it changed."""
         change = _restated(former, entry) if former is not None else None

@@ -4,7 +4,7 @@ The run report: the result of every partition. It is written as JSON, printed as
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from attrs import asdict, define, evolve, field, fields
@@ -26,6 +26,16 @@ STATUS: Mapping[int, str] = {
     130: "interrupted",
 }
 """The exit codes of a run, and the word for each."""
+
+
+class ChangedMeanwhile(NamedTuple):
+    """How many records of a stream a provider may change while they are read, beyond which a key is suspected."""
+
+    number: int
+    share: float
+
+
+CHANGED_MEANWHILE = ChangedMeanwhile(number=10, share=0.01)
 
 _PUBLISHED = (
     "requests",
@@ -58,6 +68,8 @@ class StreamCounts:
     unread_values: int = 0
     unread_example: str = ""  # path and reason of the first
     repeated: int = 0
+    replaced: int = 0  # of those repeated, by a later record of the same reading with the same key and other values
+    replaced_example: str = ""  # the key of the first
     truncated: int = 0
     unknown_members: set[str] = field(factory=set)
     # Measure that no record has any more -> unknown members.
@@ -72,10 +84,21 @@ class StreamCounts:
         if other.promised is not None:
             self.promised = (self.promised or 0) + other.promised
         self.unread_example = self.unread_example or other.unread_example
+        self.replaced_example = self.replaced_example or other.replaced_example
         self.unknown_members |= other.unknown_members
         self.missing_measures.update(other.missing_measures)
         self.restated += other.restated
         self.seconds = max(self.seconds, other.seconds)
+
+    @property
+    def fetched(self) -> int:
+        """The records of all delivered partitions as they were fetched: written, rejected or repeated."""
+        return self.records + self.rejected + self.repeated
+
+    @property
+    def has_ambiguous_key(self) -> bool:
+        """Whether more records of one key with other values came than a provider changes during a reading."""
+        return self.replaced > max(CHANGED_MEANWHILE.number, CHANGED_MEANWHILE.share * self.fetched)
 
     def as_dict(self) -> dict[str, Any]:
         missing = {name: list(members) for name, members in self.missing_measures.items()}
@@ -280,8 +303,8 @@ class RunReport:
 
     @property
     def fetched(self) -> int:
-        """The records of all delivered partitions as they were fetched: written, rejected or repeated."""
-        return self.total("records") + self.total("rejected") + self.total("repeated")
+        """See :attr:`StreamCounts.fetched`, of all streams."""
+        return self.total("fetched")
 
     @property
     def rejected_line(self) -> str | None:
@@ -323,6 +346,19 @@ class RunReport:
         return (
             f"{'; '.join(places)}. If one of them is meant, its column needs that member; the days are then read again"
         )
+
+    @property
+    def replaced_notices(self) -> list[str]:
+        """A notice for each stream whose key may not identify a record."""
+        return [
+            f"{source}.{stream}: {counts.replaced} of {counted(counts.fetched, 'record')} replaced an earlier one of "
+            f"the same reading that had the same key and other values"
+            f"{f', such as {counts.replaced_example}' if counts.replaced_example else ''}. Either the provider changed "
+            "them while they were read, which is no fault; or the key of the stream does not identify a record, and "
+            "rows are lost: correct the key in the connector, then run once with --full"
+            for (source, stream), counts in self.streams.items()
+            if counts.has_ambiguous_key
+        ]
 
     @property
     def truncated_line(self) -> str | None:

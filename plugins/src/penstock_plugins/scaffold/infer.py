@@ -60,14 +60,17 @@ def guess_columns(
 ) -> Guesses:
     """
     The columns of a sample, its key and, of a report, the column of its day. ``key`` and ``day`` name the user's own
-    choice, by column or member. Raises UsageError for a name that is none of the sample's.
+    choice, by column or member. Raises UsageError for a name that is none of the sample's, and for a key that several
+    records of the sample have.
     """
     is_camel = sum(camel(snake(member)) == member for member in sample.members) > sum(
         snake(member) == member for member in sample.members
     )
     columns = _columns(sample, is_camel=is_camel)
     day_column = _named(columns, [day])[0] if day else _day(columns) if report else None
-    chosen = tuple(column.name for column in _named(columns, key)) or _key(columns, sample.records, stream, day_column)
+    named = _named(columns, key)
+    _check_key(named, sample.records, day_column)
+    chosen = tuple(column.name for column in named) or _key(columns, sample.records, stream, day_column)
     for at, column in enumerate(columns):
         if column.name in chosen:
             notes = column.notes if key else (*column.notes, "part of the key")
@@ -288,12 +291,26 @@ def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: 
     several = candidates[:8] if len(records) > 1 else []
     for count in (1, 2, 3):
         for chosen in combinations(alone if count == 1 else several, count):
-            identities = {
-                (_day_text(record, day), *(str(record.get(column.member)) for column in chosen)) for record in records
-            }
-            if len(identities) == len(records):
+            if len({_identity(record, chosen, day) for record in records}) == len(records):
                 return tuple(column.name for column in chosen)
     return ()
+
+
+def _check_key(key: Sequence[Guess], records: Sequence[Record], day: Guess | None) -> None:
+    """Raises UsageError if records of the sample with other values have the same key (within their day)."""
+    first: dict[tuple[str, ...], Record] = {}
+    for record in records if key else ():
+        if first.setdefault(_identity(record, key, day), record) != record:
+            text = ", ".join(f"{column.name} {record.get(column.member)}" for column in key)
+            names = ",".join(column.name for column in key)
+            raise UsageError(
+                f"--key {names}: records of the sample with other values have the same key, such as {text}; a table "
+                "keeps one of them. Name more columns, or none"
+            )
+
+
+def _identity(record: Record, key: Iterable[Guess], day: Guess | None) -> tuple[str, ...]:
+    return (_day_text(record, day), *(str(record.get(column.member)) for column in key))
 
 
 def _day_text(record: Record, day: Guess | None) -> str:

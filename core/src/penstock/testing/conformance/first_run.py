@@ -65,9 +65,13 @@ def _check_counts(report: RunReport, streams: Mapping[str, Stream], sink: Memory
             first = f", the first: {example}" if example else ""
             text = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
             yield Finding("rejected", f"{name}: {text}")
+        if counts.replaced:
+            example = f", such as {counts.replaced_example}" if counts.replaced_example else ""
+            text = f"{counts.replaced} records have the key of another one with other values{example}; rows are lost"
+            yield Finding("key", f"{name}: {text}, so declare a key that identifies a record")
         on_purpose = streams[name].inexact_bounds or _expects_repeated_pages(streams[name])
-        if counts.repeated and not on_purpose:
-            yield Finding("repeated", f"{name}: {counts.repeated} records came twice")
+        if (repeated := counts.repeated - counts.replaced) and not on_purpose:
+            yield Finding("repeated", f"{name}: {repeated} records came twice")
         if counts.unknown_members:
             members, first = ", ".join(sorted(counts.unknown_members)), min(counts.unknown_members)
             text = f"{name}: members that the record class lacks: {members}; declare them, such as {first}: str | None"
