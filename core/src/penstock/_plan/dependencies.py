@@ -68,6 +68,17 @@ class ParentReading(NamedTuple):
     is_imperfect: bool
 
 
+class SliceEnd(NamedTuple):
+    """
+    What follows from the end of a slice. ``account_ended``: no slice of its stream's account is left. ``dependents``:
+    the streams that have the accounts of its rows. ``rows``: these; None: they are not known.
+    """
+
+    account_ended: bool
+    dependents: Sequence[Stream]
+    rows: Sequence[Mapping[str, Any]] | None
+
+
 @define(eq=False, repr=False)
 class Dependencies:
     """
@@ -177,8 +188,8 @@ class Dependencies:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
         self._refused.add(partition)
 
-    def end(self, planned: PlannedSlice, *, succeeded: bool) -> bool:
-        """A slice has ended; ``succeeded``: it did not fail. Returns whether all of its stream's account have."""
+    def end(self, planned: PlannedSlice, *, succeeded: bool) -> SliceEnd:
+        """A slice has ended; ``succeeded``: it did not fail. Rows that no child needs are dropped."""
         key = planned.key
         self._under_way[key] -= 1
         good: Sequence[Partition] = planned.partitions if succeeded else ()
@@ -188,12 +199,11 @@ class Dependencies:
             self._days_read.setdefault(key, set()).update(filter(None, (partition.day for partition in good)))
         if len(good) < len(planned.partitions):
             self._unsuccessful.add(key)
-        return not self._under_way[key]
-
-    def drop_accounts(self, planned: PlannedSlice) -> None:
-        """Drop rows that no child needs, once the accounts were taken from them."""
-        if planned.stream.name not in self._needed:
-            self._rows.pop(planned.key, None)
+        dependents = self.dependents.pop(key[0], ())
+        rows = self.rows(key) if dependents and self.succeeded(key) else None
+        if key[0] not in self._needed:
+            self._rows.pop(key, None)
+        return SliceEnd(not self._under_way[key], dependents, rows)
 
     def succeeded(self, key: Key, days: Sequence[date] = ()) -> bool:
         """

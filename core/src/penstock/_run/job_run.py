@@ -4,10 +4,10 @@ end of a read.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import define, field
 
@@ -67,40 +67,28 @@ class JobRun:
     context: RunContext
     client: SourceClient
     target: Target
-    log: RunLog
-    committer: Committer
-    _planner: Planner
-    _dependencies: Dependencies
-    _pending_reports: PendingReports
-    _reader_factory: ReaderFactory
-    _refusals: Refusals
+    log: RunLog = field(init=False)
+    committer: Committer = field(init=False)
+    _planner: Planner = field(init=False)
+    _dependencies: Dependencies = field(init=False)
+    _pending_reports: PendingReports = field(init=False)
+    _reader_factory: ReaderFactory = field(init=False)
+    _refusals: Refusals = field(init=False)
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
     _times: StreamTimes = field(factory=StreamTimes, init=False)
 
-    @classmethod
-    def open(cls, job: ReadJob, context: RunContext) -> "JobRun":
-        """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
-        client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
-        log = RunLog(job.source.name, context.run_report, context.emit)
+    def __attrs_post_init__(self) -> None:
+        job, context, target = self.job, self.context, self.target
+        self.log = RunLog(job.source.name, context.run_report, context.emit)
+        self.committer = Committer(job.source, target, self.log, context)
         run_id = context.run_report.run_id if context.peers.is_divided else None
-        planner = Planner(job, context.started_at, target, run_id)
-        dependencies = Dependencies(job.source, planner.families.chosen)
+        self._planner = Planner(job, context.started_at, target, run_id)
+        self._dependencies = Dependencies(job.source, self._planner.families.chosen)
         # The reports of a recording are not at the provider any more.
         ledger_of_reports = target.ledger if context.recorded_until is None else None
-        pending_reports = PendingReports(job, ledger_of_reports, context.clock, log)
-        return cls(
-            job=job,
-            context=context,
-            client=client,
-            target=target,
-            log=log,
-            committer=Committer(job.source, target, log, context),
-            planner=planner,
-            dependencies=dependencies,
-            pending_reports=pending_reports,
-            reader_factory=ReaderFactory(target, context.clock, log, dependencies, pending_reports),
-            refusals=Refusals(job.source, client),
-        )
+        self._pending_reports = PendingReports(job, ledger_of_reports, context.clock, self.log)
+        self._reader_factory = ReaderFactory(target, context.clock, self.log, self._dependencies, self._pending_reports)
+        self._refusals = Refusals(job.source, self.client)
 
     @property
     def source(self) -> ConfiguredSource:
@@ -195,32 +183,32 @@ class JobRun:
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
-        """Handle the end of a task, in four steps."""
+        """Record the end of a task, then start what waited for it."""
         self._times.ended[planned.stream.name] = time.monotonic()
-        if error is not None:  # 1. Log the failure, and commit the days that waited for this one.
+        if error is not None:
             self._refusals.add(planned, error)
             self.committer.fail(planned, error)
-        # 2. The next steps depend on what has ended.
-        if self._dependencies.end(planned, succeeded=error is None):  # 3. Release the tasks of children.
+        end = self._dependencies.end(planned, succeeded=error is None)
+        if end.account_ended:
             self.context.scheduler.release(self._end_of_reads(planned.key))
-        if planned.stream.name in self._dependencies.dependents:
-            self._add_dependents(planned)  # 4. Add the streams whose accounts this one lists, then drop its rows.
-        self._dependencies.drop_accounts(planned)
+        if end.dependents:
+            self._add_dependents(planned, end.dependents, end.rows)
         self._ended_at = self.context.clock.now()
 
     # --- streams with listed accounts ---------------------------------------------------------------------------------
 
-    def _add_dependents(self, planned: PlannedSlice) -> None:
+    def _add_dependents(
+        self, planned: PlannedSlice, dependents: Sequence[Stream], listed_rows: Sequence[Mapping[str, Any]] | None
+    ) -> None:
         """
         Add the streams that have the accounts of this slice, which has ended: those that it lists, or after a failure
         those that the ledger remembers.
         """
-        dependents = self._dependencies.dependents.pop(planned.stream.name)
-        if not self._dependencies.succeeded(planned.key):
+        if listed_rows is None:
             for stream in dependents:
                 self._add(stream, self._planner.accounts.known(stream) or ())
             return
-        rows = AccountRows.of(planned, dependents, self._dependencies.rows(planned.key))
+        rows = AccountRows.of(planned, dependents, listed_rows)
         listed = compare_accounts(self.job, rows, self.target.ledger)
         self._planner.notices += listed.notices
         for failure in listed.failures:
@@ -292,6 +280,12 @@ class JobRun:
                 self.target.close()
         except PenstockError as error:
             self.log.fail(None, None, error)
+
+
+def open_job(job: ReadJob, context: RunContext) -> JobRun:
+    """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+    client = context.client(job.source)
+    return JobRun(job=job, context=context, client=client, target=_open_target(job, context.run_report.run_id))
 
 
 def _open_target(job: ReadJob, run_id: str) -> Target:

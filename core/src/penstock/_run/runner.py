@@ -12,7 +12,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.read_job import ReadJob
 from penstock._run.context import RunContext
-from penstock._run.job_run import JobRun
+from penstock._run.job_run import JobRun, open_job
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.errors import (
@@ -163,7 +163,7 @@ class OpenJobs:
         """Open and prepare a job. Returns the error that prevents it."""
         job_run = None
         try:
-            job_run = JobRun.open(job, self.context)
+            job_run = open_job(job, self.context)
             self.job_runs.append(job_run)  # from now on it is interrupted when the run is to end
             job_run.prepare()
         except PenstockError as error:
