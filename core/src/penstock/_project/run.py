@@ -2,27 +2,32 @@
 ``run``: fetch what is not final and deliver it.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
+from penstock._fetch.client import ExchangeRecording
 from penstock._plan.division import shard_of
 from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
 from penstock._project.selected_jobs import Selection, pipeline_of, usable_jobs_for
 from penstock._project.setup import Notice, Notices, Setup
-from penstock._run.context import RunContext, new_run
+from penstock._run.context import new_run
 from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError, one_error
 from penstock.events import OnEvent
 from penstock.names import counted
 from penstock.sinks import LockShare, Sink
+
+if TYPE_CHECKING:
+    from penstock._recording.replay import Recording
 
 
 class DivisionOptions(NamedTuple):
@@ -41,6 +46,22 @@ class DivisionOptions(NamedTuple):
         return self.engine is not None or self.workers not in (None, 1)
 
 
+class PreparedRun(NamedTuple):
+    """
+    A run of a provider, or from a recording. ``unusable``: by name, why the configuration of a source cannot be used.
+    ``recording``: the one that the run writes or reads.
+    """
+
+    setup: Setup
+    name: str
+    selection: Selection
+    clock: Clock
+    jobs: Sequence[ReadJob]
+    sink: ConfiguredSink | None
+    unusable: Mapping[str, PenstockError]
+    recording: ExchangeRecording | None
+
+
 def run(
     setup: Setup,
     name: str,
@@ -53,41 +74,41 @@ def run(
     on_event: OnEvent,
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
-    notices, setup_of_run = Notices(on_event), setup
+    notices = Notices(on_event)
     replayed = recording_of(recordings, notices.add)
-    if replayed is not None:
-        setup_of_run, clock = setup.with_recorded(replayed), StandingClock(replayed.started_at, clock.stop)
-        selection = as_recorded(selection, replayed)
     receivers = _receivers(setup, name, selection.to) if replayed is None else ()
     try:
-        jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection, clock.now(), notices.add)
-        for fault in setup.registry.not_loaded:  # it may be one that is to mask values
-            notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
-        if replayed is not None:
-            check_unmasked(replayed, jobs, sink)
+        if replayed is None:
+            prepared = _prepare_live(setup, name, selection, recordings, clock, notices.add)
         else:
-            jobs = _with_credentials(jobs, unusable)
-        recording = replayed or recorder_of(recordings, selection)
-        if division.shard is not None:
-            jobs = _sharded(jobs, division.shard, notices.add)
-        actual_division = _division_of(setup, name, division, recorded=recording is not None)
-        remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
-        context = new_run(
-            jobs,
-            clock=clock,
-            deadline_s=deadline_s,
-            unusable=unusable,
-            on_start=remember,
-            on_event=on_event,
-            recording=recording,
-        )
-        result = _execute(setup_of_run, name, selection, context, actual_division)
+            prepared = _prepare_replay(setup, name, selection, replayed, clock.stop, notices.add)
+        result = _execute(prepared, division, deadline_s, on_event, notices.add)
     except PenstockError as error:
         notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
     unsent = _notify(receivers, name, result)
     notices.add(*unsent)
     return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
+
+
+def _prepare_live(
+    setup: Setup, name: str, selection: Selection, recordings: RecordingOptions, clock: Clock, notice: Notice
+) -> PreparedRun:
+    """A run of the provider. Raises UsageError where no source has credentials that can be used."""
+    jobs, sink, unusable = usable_jobs_for(setup, name, selection, clock.now(), notice)
+    jobs_to_read = _with_credentials(jobs, unusable)
+    return PreparedRun(setup, name, selection, clock, jobs_to_read, sink, unusable, recorder_of(recordings, selection))
+
+
+def _prepare_replay(
+    setup: Setup, name: str, selection: Selection, recording: "Recording", stop: threading.Event, notice: Notice
+) -> PreparedRun:
+    """A run from a recording, at its time. ``stop``: ends the run. Raises UsageError for a masked one and a ledger."""
+    setup_of_run, selection_of_run = setup.with_recorded(recording), as_recorded(selection, recording)
+    clock = StandingClock(recording.started_at, stop)
+    jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection_of_run, clock.now(), notice)
+    check_unmasked(recording, jobs, sink)
+    return PreparedRun(setup_of_run, name, selection_of_run, clock, jobs, sink, unusable, recording)
 
 
 def _notify(receivers: Sequence[Notification], name: str, result: RunResult) -> list[str]:
@@ -148,15 +169,31 @@ def _with_credentials(jobs: Sequence[ReadJob], unusable: dict[str, PenstockError
 
 
 def _execute(
-    setup: Setup, name: str, selection: Selection, context: RunContext, division: DivisionOptions
+    prepared: PreparedRun, division: DivisionOptions, deadline_s: float | None, on_event: OnEvent, notice: Notice
 ) -> RunResult:
     """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""
+    setup, name, jobs = prepared.setup, prepared.name, prepared.jobs
+    for fault in setup.registry.not_loaded:  # it may be one that is to mask values
+        notice(f"{fault.plugin} is broken and is not used: {fault.reason}")
+    if division.shard is not None:
+        jobs = _sharded(jobs, division.shard, notice)
+    actual_division = _division_of(setup, name, division, recorded=prepared.recording is not None)
+    context = new_run(
+        jobs,
+        clock=prepared.clock,
+        deadline_s=deadline_s,
+        unusable=prepared.unusable,
+        on_start=partial(_remember, setup, prepared.sink, [job.source.name for job in jobs], prepared.clock, notice),
+        on_event=on_event,
+        recording=prepared.recording,
+    )
     try:
-        if not division.has_workers:
+        if not actual_division.has_workers:
             return RunResult.of(run_jobs(context))
         from penstock._project.workers import run_by_workers  # a run of one process starts without it
 
-        return RunResult.of(run_by_workers(setup, name, selection, context, division.engine, division.workers))
+        engine, workers = actual_division.engine, actual_division.workers
+        return RunResult.of(run_by_workers(setup, name, prepared.selection, context, engine, workers))
     except UsageError:
         raise
     except PenstockError as error:
