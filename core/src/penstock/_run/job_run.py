@@ -189,11 +189,11 @@ class JobRun:
             self._refusals.add(planned, error)
             self.committer.fail(planned, error)
         end = self._dependencies.end(planned, succeeded=error is None)
-        if end.account_ended:
+        if end.account_ended:  # the last task of all ends an account
+            self._ended_at = self.context.clock.now()
             self.context.scheduler.release(self._end_of_reads(planned.key))
         if end.dependents:
             self._add_dependents(planned, end.dependents, end.rows)
-        self._ended_at = self.context.clock.now()
 
     # --- streams with listed accounts ---------------------------------------------------------------------------------
 
