@@ -13,9 +13,8 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts
 from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
-from penstock._run.commit import Committer
+from penstock._run.commit import GROUP_PARTITIONS, Committer
 from penstock._run.context import RunContext
-from penstock._run.failures import GROUP_PARTITIONS
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream

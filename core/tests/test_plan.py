@@ -247,7 +247,7 @@ def test_a_window_that_ends_before_it_starts_is_refused():
 )
 def test_why_a_day_is_read(held: tuple[Partition, LedgerEntry], reason: str | None, target_of: type[FakeTarget]):
     """
-    A day is final when it was read after it closed, with today's settings, and did not fail since. A reading of a
+    A day is final when it was read after it closed, with the current settings, and did not fail since. A reading of a
     moment that has not come yet proves nothing: it may have been made before the day was over.
     """
     target = target_of(FakeLedger(dict([held])))

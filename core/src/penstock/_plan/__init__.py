@@ -5,7 +5,7 @@ The plan of a run: the partitions of its streams that are not final. No network.
 - ``selection`` and ``accounts``: the streams, columns and accounts of a job
 - ``window``: the days that are requested and that the provider serves
 - ``ledger_query``: what a plan reads from the target
-- ``open_partitions`` and ``finality``: why a partition is read; when a read is final
+- ``partition_planner`` and ``finality``: why a partition is read; when a read is final
 - ``dependencies``: streams that need the rows of others
 - ``halves``: a slice in two, where a response is cut at a ceiling
 - ``division``: the shards of a run of several processes

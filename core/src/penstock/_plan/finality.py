@@ -1,5 +1,5 @@
 """
-When a read is final: after its day closed, by today's settings and by this machine's clock.
+When a read is final: after its day closed, by the current settings and by this machine's clock.
 
 In the ledger, ``fingerprint`` stands for the settings of a read, and ``reader_version`` for what decoded it.
 """

@@ -146,7 +146,7 @@ def _spans(days: DaysByAccount) -> list[_Span]:
 
 
 def _spans_to_the_end(days: DaysByAccount) -> list[_Span]:
-    """From the first day of each account on. The days of changes after the window are needed, see OpenPartitions."""
+    """From the first day of each account on. The days of changes after the window are needed, see PartitionPlanner."""
     by_first_day: dict[date | None, list[str | None]] = {}
     for account, account_days in days.items():
         by_first_day.setdefault(account_days[0] if account_days else None, []).append(account)

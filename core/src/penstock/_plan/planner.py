@@ -15,7 +15,7 @@ from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery
-from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
+from penstock._plan.partition_planner import AccountPlan, PartitionPlanner, ReadRules
 from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches
@@ -54,21 +54,21 @@ class Planner:
     accounts: Accounts = field(init=False)
     days: RequestedDays = field(init=False)
     _query: LedgerQuery = field(init=False)
-    _open: OpenPartitions = field(init=False)
+    _partitions: PartitionPlanner = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._query = query = LedgerQuery(self.job.source.name, self.target)
-        reasons = Reasons(self.target, self.now + MAX_HOST_SKEW, self.job.full, self.run_id)
+        rules = ReadRules(self.target, self.now + MAX_HOST_SKEW, self.job.full, self.run_id)
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
         self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)
-        self._open = OpenPartitions(self.families, self.accounts, self.days, query, reasons)
+        self._partitions = PartitionPlanner(self.families, self.accounts, self.days, query, rules)
 
     def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
         if stream.kind == "snapshot":
             self._notice_window(stream)
-        plans = self._open.by_account(stream, self._selected(stream, accounts))
+        plans = self._partitions.by_account(stream, self._selected(stream, accounts))
         chosen = stream in self.families.chosen
         if stream.kind == "changes" and any("changed" in plan.to_read.values() for plan in plans.values()):
             self.notices.append(

@@ -108,8 +108,8 @@ def _erase_in(
 
 class _Fingerprints:
     """
-    The fingerprints of a stream's partitions: with today's settings, and with these but for ``include_personal``. A
-    partition of the latter is, once erased, as today's settings make it, so that it need not be read again.
+    The fingerprints of a stream's partitions: with the current settings, and with these but for ``include_personal``. A
+    partition of the latter is, once erased, as the current settings make it, so that it need not be read again.
     """
 
     def __init__(self, source: ConfiguredSource, stream: Stream, ledger: Ledger) -> None:

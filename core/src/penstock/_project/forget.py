@@ -16,8 +16,8 @@ from penstock._project.setup import Setup
 from penstock._project.status import is_gone
 from penstock._project.target_query import Days, SourceLedger, TargetQuery, nothing_of
 from penstock._read.components import components_of
+from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.context import run_id
-from penstock._run.failures import GROUP_PARTITIONS
 from penstock.errors import LockHeldError, PluginError, TargetError, UsageError
 from penstock.ledger import FORGET_PREFIX, windows_of_rows
 from penstock.ledger_interface import LedgerEntry, Restatement

@@ -11,6 +11,7 @@ the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``
 - ``clock_lag``: how old a response is by our clock
 - ``components``: the row builder of a stream, its paginator and poller
 - ``on_demand``: reports that are submitted and polled
+- ``report_adoption``: those of a job that earlier runs submitted
 - ``listing``: the pages of one request
 - ``loader``: pages into chunks of rows
 - ``chunk_writer``: chunks into the writers of their partitions, or held until their slice is known to be whole

@@ -12,7 +12,7 @@ from penstock._plan.plan import Key, PlannedSlice
 from penstock._plugins.plugin_errors import sink_error, sink_errors
 from penstock._read.result import PartitionRead, ReadResult
 from penstock._run.context import RunContext
-from penstock._run.failures import GROUP_PARTITIONS, Failures
+from penstock._run.failures import Failures
 from penstock._run.missing_measures import MissingMeasures
 from penstock._run.replacement import Keep, reason_to_keep
 from penstock._run_report.log import RunLog
@@ -23,6 +23,8 @@ from penstock.model import Rejected
 from penstock.protocols import check_returned
 from penstock.sinks import Target, Writer
 
+# The most of a group, which the ledger records in one transaction.
+GROUP_PARTITIONS = 64
 GROUP_ROWS = 5000
 
 
@@ -112,7 +114,9 @@ class Committer:
     _groups_commits: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
+        self.failures = Failures(
+            self.source.connector.name, self.target.ledger, self.log, self.context, GROUP_PARTITIONS
+        )
         self._missing_measures = MissingMeasures(self.target.ledger, self.log)
         self._groups_commits = self.target.groups_commits
 

@@ -17,17 +17,16 @@ from penstock.ledger_interface import Ledger
 from penstock.model import Partition
 from penstock.redact import mask
 
-GROUP_PARTITIONS = 64  # that the ledger records in one transaction
-
 
 @define(eq=False, repr=False)
 class Failures:
-    """The failures of one job. ``connector``: its name."""
+    """The failures of one job. ``connector``: its name. ``group``: how many the ledger records in one transaction."""
 
     connector: str
     ledger: Ledger | None
     log: RunLog
     context: RunContext
+    group: int
     _unrecorded: list[tuple[Partition, str]] = field(factory=list, init=False)  # not in the ledger yet
 
     def add(self, planned: PlannedSlice, partitions: Sequence[Partition], error: BaseException) -> None:
@@ -47,7 +46,7 @@ class Failures:
             if planned.to_deliver and self.ledger is not None:
                 self._unrecorded.append((partition, error.without_place))
             self.log.fail(planned.stream.name, partition.as_dict(), error)
-        if len(self._unrecorded) >= GROUP_PARTITIONS:
+        if len(self._unrecorded) >= self.group:
             self.flush()
 
     def _record_end(self, error: BaseException) -> bool:

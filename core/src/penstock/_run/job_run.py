@@ -21,10 +21,11 @@ from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._plan.read_job import ReadJob
 from penstock._plugins.plugin_errors import sink_errors
+from penstock._read.report_adoption import ReportAdoption
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.listed_accounts import AccountFailure, AccountRows, compare_accounts, never_listed
-from penstock._run.reader_factory import PendingReports, ReaderFactory
+from penstock._run.reader_factory import ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
 from penstock.connector import Stream
@@ -71,7 +72,7 @@ class JobRun:
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
-    _pending_reports: PendingReports = field(init=False)
+    _report_adoption: ReportAdoption = field(init=False)
     _reader_factory: ReaderFactory = field(init=False)
     _refusals: Refusals = field(init=False)
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
@@ -86,8 +87,8 @@ class JobRun:
         self._dependencies = Dependencies(job.source, self._planner.families.chosen)
         # The reports of a recording are not at the provider any more.
         ledger_of_reports = target.ledger if context.recorded_until is None else None
-        self._pending_reports = PendingReports(job, ledger_of_reports, context.clock, self.log)
-        self._reader_factory = ReaderFactory(target, context.clock, self.log, self._dependencies, self._pending_reports)
+        self._report_adoption = ReportAdoption(job, ledger_of_reports, context.clock, self.log)
+        self._reader_factory = ReaderFactory(target, context.clock, self.log, self._dependencies, self._report_adoption)
         self._refusals = Refusals(job.source, self.client)
 
     @property
@@ -126,7 +127,7 @@ class JobRun:
         """Plan the slices of a stream and give them to the scheduler."""
         plan = self._planner.plan_stream(stream, accounts)
         if stream in self._planner.families.chosen:
-            self._pending_reports.find(stream)
+            self._report_adoption.load_adoptable(stream)
             self._count_planned(stream, plan)
         self._dependencies.begin(plan.slices)
         self.committer.expect([planned for planned in plan.slices if planned.to_deliver])
@@ -242,7 +243,7 @@ class JobRun:
         if not run_report.interrupted and not run_report.deadline:
             for failure in never_listed(self.source, self._dependencies):
                 self._fail_unplanned(failure)
-            self._pending_reports.drop_stale(self.context.clock.now())
+            self._report_adoption.drop_stale(self.context.clock.now())
         run_report.notice(*self._planner.notices)
         if not self.context.peers.is_divided:
             self.record_run()

@@ -1,5 +1,5 @@
 """
-The open partitions of a stream: those of each account that a run reads, and the rules that decide why.
+The partitions of a stream that a run reads, by account, and the rules that decide why.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ DeliveredDay = LedgerEntry | FinalDay
 
 
 @frozen(eq=False, repr=False)
-class Reasons:
+class ReadRules:
     """
     The rules of one run. ``latest``: the moment after which a reading was made by a clock that is ahead. ``full``: the
     run reads final days, too. ``run_id``: that of a divided run, whose workers may be replaced; None for any other run.
@@ -41,7 +41,7 @@ class Reasons:
         """Whether a former worker of this run has delivered the partition of this row."""
         return entry.run_id == self.run_id and entry.delivered and not entry.error
 
-    def why_read(self, account_stream: AccountStream, day: date, entry: LedgerEntry | None) -> Reason | None:
+    def reason_to_read(self, account_stream: AccountStream, day: date, entry: LedgerEntry | None) -> Reason | None:
         """Why a day is read, by its ledger row; None where it is final."""
         if entry is not None and entry.error is not None:
             return "failed"
@@ -52,7 +52,7 @@ class Reasons:
         if not self._is_intact(entry):
             return "missing"
         # A target that lists its final days has checked all but this last step, see Target.final_days.
-        return self.why_read_again(account_stream, day, entry) or (None if entry.closed else "open")
+        return self.reason_to_read_again(account_stream, day, entry) or (None if entry.closed else "open")
 
     def _is_intact(self, entry: LedgerEntry) -> bool:
         if self.target is None:
@@ -62,10 +62,10 @@ class Reasons:
         except FAILURES as error:  # no context manager: it would cost each partition some ten calls
             raise_sink_error(error, type(self.target).__name__)
 
-    def why_read_again(self, account_stream: AccountStream, day: date, delivered: DeliveredDay) -> Reason | None:
+    def reason_to_read_again(self, account_stream: AccountStream, day: date, delivered: DeliveredDay) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
-        only place that compares a reading with today's settings and rules.
+        only place that compares a reading with the current settings and rules.
         """
         if not same_settings(delivered.fingerprint, account_stream.fingerprint):
             return "changed"
@@ -117,14 +117,14 @@ def _delivered(partitions: Iterable[tuple[date, Partition]], rows: LedgerRows) -
 
 
 @frozen(eq=False, repr=False)
-class OpenPartitions:
-    """Plans the open partitions of a job's streams. ``requested``: the days in the job's window."""
+class PartitionPlanner:
+    """Plans which partitions of a job's streams are read. ``requested``: the days in the job's window."""
 
     families: Families
     accounts: Accounts
     requested: RequestedDays
     query: LedgerQuery
-    reasons: Reasons
+    rules: ReadRules
 
     def by_account(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
         """The plan of each of these accounts; an account without a requested day has none."""
@@ -144,7 +144,7 @@ class OpenPartitions:
         plans = {}
         for account, partition in partitions.items():
             entry = rows.entries.get(partition)
-            if entry is not None and not is_for_others and self.reasons.delivered_by_this_run(entry):
+            if entry is not None and not is_for_others and self.rules.delivered_by_this_run(entry):
                 plans[account] = AccountPlan(rows=rows, to_read={}, done=(entry,))
             else:
                 plans[account] = AccountPlan(rows=rows, to_read={partition: "snapshot"})
@@ -190,10 +190,10 @@ class OpenPartitions:
             if not forced and for_others_only:
                 continue
             entry = rows.entries.get(partition)
-            if not forced and entry is not None and self.reasons.delivered_by_this_run(entry):
+            if not forced and entry is not None and self.rules.delivered_by_this_run(entry):
                 done.append(entry)
                 continue
-            reason = self.reasons.why_read(account_stream, day, entry) or ("forced" if forced else None)
+            reason = self.rules.reason_to_read(account_stream, day, entry) or ("forced" if forced else None)
             if reason is not None:
                 to_read[partition] = reason
             else:
@@ -212,7 +212,7 @@ class OpenPartitions:
         The days of each account that may have to be read. Left out are those that the target lists as final, unless
         they are ``needed``; of ``changes``, those before the first that is not.
         """
-        if self.reasons.full:
+        if self.rules.full:
             return days
         unneeded: dict[str | None, set[date]] = {}
         readings: dict[str | None, dict[date, FinalDay]] = {}  # of changes only: those of reports may be a million
@@ -239,9 +239,9 @@ class OpenPartitions:
             day = by_text.get(final.day)
             if account_stream is None or day is None:
                 continue
-            if final.run_id == self.reasons.run_id:  # its row is counted as done
+            if final.run_id == self.rules.run_id:  # its row is counted as done
                 continue
-            if self.reasons.why_read_again(account_stream, day, final) is None:
+            if self.rules.reason_to_read_again(account_stream, day, final) is None:
                 yield account, day, final
 
     # --- days that are read with those of another stream --------------------------------------------------------------
