@@ -514,6 +514,25 @@ def test_a_dropped_or_emptied_table_is_read_again(dsn: str):
         target.close()
 
 
+def test_a_table_that_is_dropped_during_a_run_is_not_made_by_it(dsn: str):
+    """
+    A new table would hide from the next run that the rows of other days are gone.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    query(dsn, "drop table acme.clicks")
+
+    with pytest.raises(TargetError, match=r"table acme\.clicks was dropped during the run.* run again"):
+        target.begin([CLICKS], a_day(2))
+
+    target.close()
+    target = sink(dsn).open(SOURCE, "r3")
+    assert target.ledger.entries(SOURCE, "clicks") == {}
+    deliver(target, [click(1)], partition=a_day(2))
+    target.close()
+    assert query(dsn, "select count(*) from acme.clicks") == [(1,)]
+
+
 # --- evolution ------------------------------------------------------------------------------------------------------
 
 

@@ -223,6 +223,16 @@ class Candidate:
             "set schema and table of the sink to its present place; then run again. Nothing was changed."
         )
 
+    def dropped_error(self) -> TargetError:
+        """
+        The error of a table that was dropped during the run. A new one would hide from the next run that the rows of
+        other partitions are gone.
+        """
+        return TargetError(
+            f"the table {self.location.name} was dropped during the run, and what was delivered of {self.stream} with "
+            "it. It is not made anew before the next run, which reads the missing days of its window again: run again."
+        )
+
     def taken_error(self, source: str, stream: str) -> TargetError:
         """The error of a table with another stream or source, for which it was made alone."""
         location, layout = self.location, self.layout

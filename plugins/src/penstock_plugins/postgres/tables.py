@@ -171,6 +171,8 @@ class Tables:
         former = self._recorded_tables().get(layout.stream)
         changes = self._needed_changes(candidate, former)
         if candidate.catalog.oid is None:
+            if former is not None:  # it was there when the target was opened
+                raise candidate.dropped_error()
             create(self.database, candidate)
         else:
             evolve(self.database, candidate.location, changes)
