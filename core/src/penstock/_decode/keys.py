@@ -76,27 +76,40 @@ class KeyRules:
     def drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> None:
         """
         Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
-        ``stamps``: of the request; an element with others is another record.
+        ``stamps``: of the request; an element with others is another record. So is an element without its key: equal
+        ones may be several records.
         """
-        if not chunk.rejected or not self.key or self._row_keys:
+        if not self.key or self._row_keys:
             return
         elements, raw = chunk.elements, chunk.elements.raw()
-        identities = [
-            blake2b(
+        identities = {
+            position: blake2b(
                 repr((stamps, elements.common_stamps, [each[position] for each in elements.stamps.values()])).encode()
                 + bytes(raw[position]),
                 digest_size=16,
                 person=b"rejected",
             ).digest()
             for position, _ in chunk.rejected
-        ]
-        seen = keys.find(dict.fromkeys(identities).keys())
-        again = {identity for identity, before in seen.items() if before.where != THIS_PAGE}
-        chunk.repeated += sum(map(again.__contains__, identities))
-        chunk.rejected = [
-            rejected for rejected, identity in zip(chunk.rejected, identities, strict=True) if identity not in again
-        ]
-        keys.add(dict.fromkeys(set(identities) - again, 0))
+            if self._states_key(raw[position])
+        }
+        seen = keys.find(dict.fromkeys(identities.values()).keys())
+        again = {
+            position
+            for position, identity in identities.items()
+            if identity in seen and seen[identity].where != THIS_PAGE
+        }
+        chunk.repeated += len(again)
+        chunk.rejected = [rejected for rejected in chunk.rejected if rejected[0] not in again]
+        keys.add({identity: 0 for position, identity in identities.items() if position not in again})
+
+    def _states_key(self, element: Raw) -> bool:
+        """Whether a rejected element has a value for each column of the key that comes from a member."""
+        try:
+            record = PLAIN_JSON.decode(element)
+        except ValueError:
+            return False
+        members = [column.member for column in map(self.columns.__getitem__, self.key) if column.member is not None]
+        return isinstance(record, dict) and None not in map(record.get, members)
 
     def _reject_null_keys(self, chunk: DecodingChunk) -> None:
         for name in self._nullable:

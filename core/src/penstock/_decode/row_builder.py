@@ -169,7 +169,8 @@ class RowBuilder:
         if state.unmarked is not None:
             state.unmarked.reject(chunk, self.rejects)
         fresh = self.keys.check(chunk, keys, state.comparison)  # 4. Repeated rows are dropped.
-        self.keys.drop_rejected_again(chunk, keys, requested.stamps)
+        if chunk.rejected:
+            self.keys.drop_rejected_again(chunk, keys, requested.stamps)
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
