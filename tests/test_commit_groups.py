@@ -1,8 +1,9 @@
 """
-Which partitions of a run are committed together, into a target that commits groups.
+Which partitions of a run are committed or recorded together, and what a commit records as restated.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from penstock import (
     record,
 )
 from penstock._run import commit
+from penstock.events import Event
 from penstock.ledger import SqliteLedger
+from penstock.model import Kind
 from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
 from scripted_provider import ScriptedProvider
+from sqlite_statements import Statements
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +40,13 @@ class Click:
 
     click_id: str = column(default=...)
     report_date: date
+
+
+@record()
+class Sale:
+    """A sale."""
+
+    id: str
 
 
 @define(eq=False)
@@ -206,3 +217,88 @@ def test_a_large_slice_is_committed_by_itself(tmp_path: Path, monkeypatch: pytes
     assert report.exit_code == 0
     assert shop.sink.groups == [[day] for day in DAYS]  # type: ignore[attr-defined]
     assert len(shop.rows("clicks")) == 22
+
+
+class FailingLedger(SqliteLedger):
+    """It cannot hold the failure of the second day."""
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        if partition.values[-1][1] == DAYS[1]:
+            raise SinkError("cannot hold it")
+        super().fail(source, partition, error, run_id)
+
+
+class FailingSink(MemorySink):
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+        assert self.ledger_path is not None
+        return MemoryTarget(self, FailingLedger(self.ledger_path))
+
+
+def test_failures_are_recorded_in_groups(tmp_path: Path, statements: Statements) -> None:
+    """
+    Where a provider is down, every partition fails: the ledger is not synced for each of them.
+    """
+
+    def durable_changes(since: str) -> int:
+        shop = a_shop(tmp_path / since)
+        shop.answer = lambda request: 404
+        statements.clear()
+        shop.run(since=since)
+        assert {entry.state for entry in shop.entries("clicks").values()} == {"failed"}
+        return statements.durable_changes
+
+    few, more = durable_changes("2026-06-14"), durable_changes("2025-12-01")
+
+    assert more - few < 10  # with 195 days more
+
+
+def test_a_failure_that_cannot_be_recorded_is_the_only_one(tmp_path: Path) -> None:
+    """
+    The others are in the ledger; one note names the first partition and the reason.
+    """
+    shop = a_shop(tmp_path)
+    shop.sink = FailingSink(tmp_path / "ledger.sqlite")
+    shop.answer = lambda request: 404
+
+    report = shop.run()
+
+    assert [error["partition"] for error in report.errors] == [{"report_date": day} for day in DAYS]
+    (note,) = [note for note in shop.notes if "is not recorded" in note]
+    assert note.startswith(
+        f"clicks[report_date={DAYS[1]}], and what fails after it, is not recorded in the ledger: cannot hold"
+    )
+    assert list(shop.entries("clicks")) == [DAYS[0], DAYS[2]]
+
+
+@pytest.mark.parametrize(("kind", "is_restated"), [("report", True), ("changes", False), ("snapshot", False)])
+def test_report_event_and_ledger_have_the_same_restatements(kind: Kind, is_restated: bool, tmp_path: Path) -> None:
+    """
+    Only a day of a report is restated; other partitions hold other rows whenever they are read.
+    """
+    rows = 7
+    events: list[Event] = []
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind=kind,
+        key="id",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/sales")],
+        envelope=Envelope(items="data"),
+        **({} if kind == "snapshot" else {"day": "sold_on"}),
+    )
+    shop = ScriptedProvider(
+        folder=tmp_path,
+        streams=[stream],
+        answer=lambda request: {"data": [{"id": str(number)} for number in range(rows)]},
+        on_event=events.append,
+    )
+    shop.run(since=DAYS[2])
+    rows = 9
+    report = shop.run(since=DAYS[2], full=True)
+
+    in_report = [one["rows"] for one in report.streams["shop", "sales"].restated]
+    in_events = [event["restated"]["rows"] for event in events if "restated" in event]
+    with closing(SqliteLedger(tmp_path / "ledger.sqlite")) as ledger:
+        in_ledger = [list(change.rows) for change in ledger.restated()]
+    assert in_report == in_events == in_ledger == [[7, 9]] * is_restated

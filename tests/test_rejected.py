@@ -251,6 +251,55 @@ def test_a_day_keeps_its_rows_where_they_may_be_among_those_without_a_day(tmp_pa
     assert len(shop.rows("spend")) == 6
 
 
+@pytest.mark.parametrize(
+    ("former", "rows", "rejected", "undated", "refused"),
+    [
+        (7, 0, 3, 0, "all 3 records were rejected"),
+        (None, 0, 3, 0, "all 3 records were rejected"),
+        (0, 0, 3, 0, "all 3 records were rejected"),
+        (7, 0, 0, 0, None),
+        (7, 1, 3, 0, None),
+        (7, 0, 0, 2, "no record was found, and 2 without a day were rejected"),
+        (None, 0, 0, 2, None),
+        (7, 1, 0, 2, None),
+    ],
+    ids=[
+        "all rejected",
+        "first read",
+        "nothing was there",
+        "the provider states none",
+        "some are good",
+        "its records may be those without a day",
+        "nothing to lose",
+        "a day was read",
+    ],
+)
+def test_rejected_records_do_not_empty_a_partition(
+    former: int | None, rows: int, rejected: int, undated: int, refused: str | None, tmp_path: Path
+) -> None:
+    """
+    A partition of which every record was rejected fails, also on its first read; rows that were there stay.
+    """
+    day, other = DAYS[:2]
+    days = {day: [a_row(day, f"former {number}") for number in range(former or 0)], other: [a_row(other)]}
+    shop = a_shop(tmp_path, days, per_request=2, open_days=30)
+    if former is not None:
+        assert shop.run(since=day, until=other).exit_code == 0
+    days[day] = [
+        *[a_row(day, f"good {number}") for number in range(rows)],
+        *[a_row(day, f"bad {number}", Spend="no number") for number in range(rejected)],
+        *[a_row("14 June", f"undated {number}") for number in range(undated)],
+    ]
+
+    report = shop.run(since=day, until=other)
+
+    assert len(shop.rows("spend")) == 1 + (rows if refused is None else former or 0)
+    messages = [error["message"] for error in report.errors]
+    assert len(messages) == (refused is not None)
+    if refused is not None:
+        assert refused in messages[0]
+
+
 @pytest.mark.parametrize("kind", ["snapshot", "changes"])
 def test_every_kind_of_stream_fails_when_nothing_can_be_read(kind: str, tmp_path: Path) -> None:
     """

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 from attrs import define, field
-from penstock._fetch import scheduler as module
 from penstock._fetch.call import Call, CallResult, Pause, Steps
 from penstock._fetch.limits import Deadline
 from penstock._fetch.scheduler import ReadAhead, Scheduler, Task
@@ -386,28 +385,26 @@ def test_the_answer_to_a_submission_under_way_is_handed_over_at_the_end(how: str
     assert sorted(client.came) == ["a", "b", "page"]
 
 
-def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pytest.MonkeyPatch):
+def test_the_loop_is_not_idle_between_responses_that_come_soon():
     """
     With one request at a time, what waits for the loop to be idle is not done after each response.
     """
-    monkeypatch.setattr(module, "SOON_S", 60.0)
     idle: list[bool] = []
 
     def reading() -> Steps[None]:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock())
+    scheduler = Scheduler(Clock(), soon_s=60.0)
     scheduler.add([Task(FakeClient(concurrency=1), reading) for _ in range(5)])
 
     assert scheduler.run(idle=lambda: idle.append(True)) is None
     assert idle == []
 
 
-def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.MonkeyPatch):
+def test_the_loop_is_idle_before_a_response_that_comes_late():
     """
     Work that waits for the loop to be idle is done while a provider takes its time.
     """
-    monkeypatch.setattr(module, "SOON_S", 0.001)
     idle = threading.Event()
 
     class Late(FakeClient):
@@ -418,7 +415,7 @@ def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.
     def reading() -> Steps[None]:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock())
+    scheduler = Scheduler(Clock(), soon_s=0.001)
     scheduler.add([Task(Late(concurrency=1), reading)])
 
     assert scheduler.run(idle=idle.set) is None
