@@ -5,6 +5,8 @@ Values of the file keep TOML's types and are converted strictly: ``"5"`` is not 
 ``--set`` is first read as a TOML value of the expected type (:func:`from_text`).
 """
 
+import os
+import sys
 import tomllib
 import types
 import typing
@@ -122,11 +124,23 @@ def problems_inside(error: BaseException) -> Iterator[tuple[str, str]]:
         yield "", str(error)
 
 
+def _path(text: str) -> Path:
+    """Raises ValueError for a text that names no file in the encoding of this process, such as ä in the locale C."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"found {text!a}, which this process cannot name in the encoding of its locale, "
+            f"{sys.getfilesystemencoding()}. Set PYTHONUTF8=1"
+        ) from None
+    return Path(text)
+
+
 def _plain(value: Any, kind: Any) -> Any:
     if kind is OpenFor and isinstance(value, str):
         return OpenFor.parse(value)
     if kind is Path and isinstance(value, str):
-        return Path(value)
+        return _path(value)
     if kind is Names:
         return Names.parse(value)
     if type(value) is kind:  # not isinstance: true is an int, and a datetime is a date
