@@ -75,6 +75,18 @@ def test_one_file_appears_whole_at_the_end(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["clicks.tsv", "clicks.jsonl", "clicks.csv.zip"])
+def test_no_directory_gets_the_name_of_a_file(tmp_path: Path, name: str) -> None:
+    """
+    The suffix of another format is refused, unless a directory of this name is there.
+    """
+    with pytest.raises(UsageError, match=r"would become a directory of this name. One file ends in .csv or .csv.gz"):
+        a_sink(f"csv:{tmp_path / name}")
+
+    (tmp_path / name).mkdir()
+    assert a_sink(f"csv:{tmp_path / name}").open(SOURCE, "r1", ["clicks"]).close() is None
+
+
 def test_a_file_behind_a_symlink_is_replaced_at_its_place(tmp_path):
     """
     The link stays, and the file keeps its mode.
@@ -322,7 +334,6 @@ def test_a_name_decides_between_one_file_and_a_directory(tmp_path):
 
     assert isinstance(a_sink(f"jsonl:{tmp_path}/x.jsonl"), SingleFileSink)
     assert not isinstance(a_sink(f"jsonl:{tmp_path}/dir.jsonl"), SingleFileSink)
-    assert not isinstance(a_sink(f"csv:{tmp_path}/x.jsonl"), SingleFileSink)
     with pytest.raises(UsageError, match=r"x\.jsonl\.gz"):
         KINDS["jsonl"].open(KINDS["jsonl"].settings(path=Path("x.jsonl"), gzip=True))
 

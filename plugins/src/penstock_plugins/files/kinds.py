@@ -18,6 +18,8 @@ _PROMISE = (
     "leaves exactly the provider's rows; a file that is gone is read again"
 )
 
+_OF_FILES = {".csv", ".gz", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv", ".txt", ".xlsx", ".zip"}
+
 
 def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any, *, gzip: bool) -> Sink:
     from penstock_plugins.files.disk import file_errors
@@ -25,13 +27,18 @@ def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any,
     path = settings.path
     suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
     with file_errors(path):
-        is_file = path.name.endswith(suffixes) and not path.is_dir()
-    if is_file:
+        is_directory = path.is_dir()
+    if path.name.endswith(suffixes) and not is_directory:
         from penstock_plugins.files.single import SingleFileSink
 
         if gzip and path.suffix != ".gz":
             raise UsageError(f"gzip is set, but {path} has no suffix .gz: name it {path.name}.gz")
         return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
+    if path.suffix in _OF_FILES and not is_directory:
+        raise UsageError(
+            f"{path} has the suffix of a file, and would become a directory of this name. One file ends in "
+            f"{' or '.join(suffixes)}; name a directory without {path.suffix}"
+        )
     from penstock_plugins.files.sink import FileSink
 
     return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
