@@ -772,7 +772,11 @@ def test_a_server_without_a_free_connection_is_no_fault_of_the_dsn(dsn: str):
 @pytest.mark.parametrize(
     ("dsn", "message"),
     [
-        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
+        pytest.param(
+            "postgresql://u:hunter2secret@127.0.0.1:1/x",
+            "at 127.0.0.1 port 1, database x cannot be reached",
+            id="no server",
+        ),
         pytest.param("warehouse.example", "cannot be read", id="no DSN"),
         pytest.param("postgresql://u:hunter2@secret@127.0.0.1:1/x", "cannot be read", id="at in the password"),
         pytest.param("postgresql://u:1/hunter2secret@127.0.0.1:1/x", "cannot be read", id="slash in the password"),

@@ -65,7 +65,8 @@ def connection_parameters(dsn: Secret, application: str) -> dict[str, Any]:
 def label_of(parameters: dict[str, Any]) -> str:
     """The database in messages, without user and password."""
     host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
-    return f"Postgres at {host}, database {parameters.get('dbname') or parameters.get('user') or '(default)'}"
+    port = f" port {parameters['port']}" if parameters.get("port") else ""
+    return f"Postgres at {host}{port}, database {parameters.get('dbname') or parameters.get('user') or '(default)'}"
 
 
 def _has_unescaped_delimiter(dsn: str) -> bool:
