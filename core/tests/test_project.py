@@ -371,6 +371,7 @@ def test_check_tries_everything_side_by_side(server: Server, tmp_path: Path) -> 
         ({"streams": ["salse"]}, "pipeline.daily: shop has no stream 'salse'"),
         ({"exclude_streams": ["shop.x*"]}, "no stream of shop matches 'shop.x*'"),
         ({"notify": [{"url": {"env": "HOOK"}}]}, "the environment variable HOOK is not set"),
+        ({"notify": {"command": "no-such-program -v"}}, "pipeline.daily.notify: there is no program 'no-such-program'"),
     ],
 )
 def test_check_reports_faults_of_a_pipeline(server: Server, tmp_path: Path, wrong: dict[str, Any], named: str) -> None:

@@ -2,6 +2,8 @@
 ``check``: try credentials and targets.
 """
 
+import shlex
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -83,9 +85,16 @@ def _problems_of_file(config: Config) -> Checked:
 
 
 def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
-    """Select its streams and read its receivers, as a run does before anything is requested."""
+    """
+    Select its streams and read its receivers, as a run does before anything is requested, and look for the programs of
+    the receivers. A run whose receiver has none goes on, with a notice.
+    """
     jobs_for(setup, name, Selection(), clock.now(), lambda _: None)
-    setup.config.notifications(name, setup.registry)
+    receivers = setup.config.notifications(name, setup.registry)
+    programs = [shlex.split(receiver.command)[0] for receiver in receivers if receiver.command]
+    if missing := [program for program in programs if shutil.which(program) is None]:
+        place = f"{setup.config.where}: pipeline.{name}.notify"
+        raise ConfigError([f"{place}: there is no program {program!r} that could be executed" for program in missing])
     return name
 
 
