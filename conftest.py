@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import time_machine
 from hypothesis import HealthCheck, settings
-from penstock import redact
+from penstock.testing.secrets import secrets_apart
 from sqlite_statements import Statements
 
 # Container images often forbid bytecode: each process of a test would then compile all modules, and so would pytest.
@@ -149,9 +149,7 @@ def _no_process_and_no_network_in_quick_tests(request: pytest.FixtureRequest) ->
 
 
 @pytest.fixture(autouse=True)
-def _secrets_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def _secrets_of_this_test() -> Iterator[None]:
     """A test's secrets ("token") end with it: in the texts of the next one they are words like any other."""
-    known = redact._Known()
-    for value in redact._known._values:
-        known.add(value)
-    monkeypatch.setattr(redact, "_known", known)
+    with secrets_apart(keep=True):
+        yield

@@ -19,9 +19,10 @@ import pytest
 from attrs import define, evolve, field
 from command_in_process import main
 from command_in_subprocess import configure
-from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
+from penstock import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
+from penstock.testing.secrets import secrets_apart
 from providers import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider
 
 pytestmark = pytest.mark.slow
@@ -110,14 +111,12 @@ class Bench:
 def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     provider: Provider = request.param
     marked = MARKS[provider.name]
-    # What an earlier test made known must not help this one.
-    monkeypatch.setattr(redact, "_known", redact._Known())
     # The imitation expects the marked secrets.
     monkeypatch.setattr(imitation_talroo, "CUSTOMER_SECRET", MARKS["talroo"]["customer_secret"])
     monkeypatch.setattr(imitation_convertr, "PASSWORD", MARKS["convertr"]["password"])
     monkeypatch.setattr(imitation_joveo, "API_KEY", MARKS["joveo"]["api_key"])
     monkeypatch.setattr(imitation_joveo, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])
-    with serve() as server:
+    with secrets_apart(), serve() as server:  # what an earlier test made known must not help this one
         app = provider.make(server.base_url, TODAY)
         if provider is TARGETCIRCLE:
             app.api_token = marked["api_token"]

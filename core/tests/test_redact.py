@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -16,15 +17,17 @@ import pytest
 from penstock import redact
 from penstock.model import Response
 from penstock.redact import Secret, clip, mask
+from penstock.testing.secrets import secrets_apart
 
 SECRET = "S3+c/r\"e't&<k>=  ö{}p:@w\\\\x😀"  # every sign that some encoder changes
 
 
 @pytest.fixture(autouse=True, params=[0, 2 * redact.FEW_SECRETS], ids=["alone", "among many"])
-def _only_these(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    monkeypatch.setattr(redact, "_known", redact._Known())
-    for number in range(request.param):
-        Secret(f"another-secret-{number:04}")
+def _only_these(request: pytest.FixtureRequest) -> Iterator[None]:
+    with secrets_apart():
+        for number in range(request.param):
+            Secret(f"another-secret-{number:04}")
+        yield
 
 
 def test_a_secret_is_never_pickled() -> None:
