@@ -236,6 +236,7 @@ class Scheduler:
             for client_queue in self._client_queues.values():
                 client_queue.stop_threads()
             self._client_queues.clear()
+            self._released.clear()  # a key may hold a job, with its target
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
