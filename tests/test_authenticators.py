@@ -5,6 +5,8 @@ Authenticators by name: HTTP Basic, the grants of OAuth 2.0, and an HMAC of the 
 import base64
 import hashlib
 import hmac
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import parse_qs
 
 import penstock_plugins
 import pytest
+from attrs import frozen
 from connector_run import configured, loaded, read
 from penstock import (
     AuthenticationError,
@@ -30,6 +33,7 @@ from penstock import (
     Stream,
     named,
     record,
+    setting,
 )
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
@@ -267,6 +271,75 @@ def test_a_connector_selects_one_by_name(authenticator: Any, header: str | None,
     assert seen == [header or hmac.new(b"Jefe", b"/rows", "sha256").hexdigest()]
     grants = {"oauth_client": ["client_credentials"], "oauth_refresh": ["refresh_token"]}
     assert logins == (grants[authenticator] if isinstance(authenticator, str) else [])
+
+
+@frozen(kw_only=True)
+class WithHeaders(SourceSettings):
+    developer_token: Secret = setting(help="the token of the client")
+    region: str | None = setting(None, help="where the account is")
+
+
+def test_headers_of_a_connector_are_on_each_request_and_no_download(tmp_path: Path) -> None:
+    """
+    The headers that a connector declares are on logins and requests, with settings and secrets filled in. One that a
+    request has itself stays, one that names a setting without a value is left out, and another origin gets none.
+    """
+    seen: dict[str, dict[str, str]] = {}
+
+    def provider(request: SandboxRequest) -> SandboxResponse:
+        seen[request.path] = request.headers
+        token = b'{"access_token": "token-1"}'
+        return SandboxResponse(body=token if request.path == "/token" else b'{"rows": [{"id": 1}]}')
+
+    def streams(elsewhere: str) -> Iterator[Stream]:
+        download = Request(url=f"{elsewhere}/file", credentials=False)
+        for name, request in (("own", {"path": "/rows"}), ("far", {"requests": lambda settings, slice_: download})):
+            yield Stream(name=name, record=Row, kind="snapshot", key="id", envelope=Envelope(items="rows"), **request)
+
+    login = {"provider": "Shop", "client_id": "me", "client_secret": Secret("the-client-secret")}
+    with serve(provider) as server, serve(provider) as other:
+        shop = Connector(
+            name="shop",
+            summary="a shop",
+            settings=WithHeaders,
+            streams=tuple(streams(other.base_url)),
+            authenticator=lambda settings: named("oauth_client", url=f"{settings.base_url}/token", **login),
+            headers={
+                "X-Version": "2",
+                "developer-token": "{developer_token}",
+                "X-Region": "eu-{region}",
+                "content-type": "text/plain",
+            },
+        )
+        settings = WithHeaders(base_url=server.base_url, developer_token=Secret("token-of-the-client"))
+        source = configured("shop", settings, plugins=[ConnectorPlugin(shop), penstock_plugins], folder=tmp_path)
+        report = read(source, MemorySink(tmp_path / "ledger.db"), "own", "far", clock=FakeClock(NOW))
+
+    assert report.exit_code == 0, report.errors
+    for path in ("/token", "/rows"):
+        assert (seen[path]["x-version"], seen[path]["developer-token"]) == ("2", "token-of-the-client")
+    assert seen["/token"]["content-type"] == "application/x-www-form-urlencoded"
+    assert seen["/rows"]["authorization"] == "Bearer token-1"
+    assert not {"x-region", "developer-token", "x-version"} & seen["/file"].keys()
+    assert "x-region" not in seen["/rows"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"X-Key": "{developer_tokens}"}, "headers['X-Key'] names 'developer_tokens', which is no setting of"),
+        ({"X-Version": 2}, "headers is {'X-Version': 2}; write"),
+    ],
+    ids=["unknown setting", "no text"],
+)
+def test_headers_that_cannot_be_filled_break_the_connector(headers: Any, problem: str) -> None:
+    """
+    A header that names no setting, or is no text, is an error before any request.
+    """
+    shop = Connector(name="shop", summary="a shop", settings=WithHeaders, headers=headers)
+
+    with pytest.raises(PluginError, match=re.escape(problem)):
+        loaded([ConnectorPlugin(shop), penstock_plugins]).connector("shop")
 
 
 def test_a_wrong_option_of_a_named_one_is_an_error_of_the_plugin() -> None:

@@ -461,3 +461,5 @@ def test_check_reads_one_campaign_with_working_credentials(bench: Bench) -> None
     """
     assert "credentials work" in check_credentials(bench.source(), bench.clock)
     assert [request.path for request in bench.sandbox.requests] == ["/api/login", "/api/v4/campaigns"]
+    # Other forms than JSON-LD lack the totals.
+    assert bench.sandbox.requests[1].headers["accept"] == "application/ld+json"

@@ -160,15 +160,6 @@ def test_an_id_is_one_segment_of_the_path() -> None:
         assert url("lead", slice_=Slice(now=NOW, parents=({"id": odd},))).endswith(f"/api/v4/leads/{segment}")
 
 
-def test_json_ld_is_requested() -> None:
-    """
-    Requests accept JSON-LD, since other forms lack the totals.
-    """
-    (request,) = BY_NAME["campaigns"].first_requests(SETTINGS, DAY)
-
-    assert ("Accept", "application/ld+json") in request.headers
-
-
 # --- answers --------------------------------------------------------------------------------------------------------
 
 

@@ -264,9 +264,9 @@ def test_an_endpoint_can_be_corrected(output: Any) -> None:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_token_goes_bare_beside_the_key() -> None:
+def test_the_token_goes_bare() -> None:
     """
-    The login carries the key and the API client's id; calls carry the key and the token, without ``Bearer``.
+    The login carries the API client's id; calls carry the token, without ``Bearer``.
     """
     signer = authenticator(settings())
     login = signer.grant_request()
@@ -275,8 +275,7 @@ def test_the_token_goes_bare_beside_the_key() -> None:
 
     assert (login.method, login.url) == ("POST", "https://joveo.example/oauth/token")
     assert json.loads(login.body or b"") == {"client_id": "api-client-4711"}
-    assert dict(login.headers)["x-api-key"] == "key-4711"
-    assert dict(signed.headers) == {"x-api-key": "key-4711", "x-authorization-key": "token-1"}
+    assert dict(signed.headers) == {"x-authorization-key": "token-1"}
     assert signer.read_grant(answer((FIXTURES / "access_token.json").read_bytes())).life_s == 86400
 
 

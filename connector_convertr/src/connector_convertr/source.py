@@ -35,9 +35,6 @@ from connector_convertr.config import ConvertrSettings
 # fewer than ten at once as an advice; half of the pace is left to others.
 LIMITS = Limits(requests_per_second=5.0, concurrency=2, cool_down_s=60.0)
 
-# With plain application/json this kind of server answers bare arrays, without the total.
-ACCEPT = ("Accept", "application/ld+json")
-
 # The largest page; the server may silently send fewer.
 PAGE_SIZE = 100
 
@@ -177,9 +174,7 @@ def _is_error(response: Response) -> bool:
 
 def check(settings: ConvertrSettings, slice_: Slice) -> Request:
     """One campaign: the cheapest read that proves token and permission."""
-    return Request(
-        url=settings.url("/api/v4/campaigns"), params=(("itemsPerPage", "1"), ("page", "1")), headers=(ACCEPT,)
-    )
+    return Request(url=settings.url("/api/v4/campaigns"), params=(("itemsPerPage", "1"), ("page", "1")))
 
 
 CONNECTOR = Connector(
@@ -188,6 +183,8 @@ CONNECTOR = Connector(
     summary="Leads, campaigns, publishers and jobs of a Convertr enterprise",
     settings=ConvertrSettings,
     authenticator=authenticator,
+    # With plain application/json this kind of server answers bare arrays, without the total.
+    headers={"Accept": "application/ld+json"},
     judge=judge,
     statuses=STATUSES,
     reason=REASON,

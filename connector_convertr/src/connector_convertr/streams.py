@@ -12,7 +12,7 @@ from penstock_plugins.paging import PageNumber
 from connector_convertr import records
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.filters import parameters
-from connector_convertr.source import ACCEPT, ITEMS, LAG, LOOKBACK, NEXT, PAGE_SIZE, TOTALS, judge_detail
+from connector_convertr.source import ITEMS, LAG, LOOKBACK, NEXT, PAGE_SIZE, TOTALS, judge_detail
 
 ENVELOPE = Envelope(items=ITEMS, total=TOTALS, head=NEXT)
 
@@ -75,7 +75,6 @@ def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Reque
     return Request(
         url=settings.url(COLLECTION, collection=_path_name(collection)),
         params=(*_window(settings, slice_), *filters, *ordered),
-        headers=(ACCEPT,),
         columns={"updated_day": slice_.since} if slice_.days else {},
         masked=frozenset({"email"}),
     )
@@ -85,7 +84,6 @@ def single(collection: str, settings: ConvertrSettings, slice_: Slice) -> Reques
     """One object of a collection, by its id, which an answer with another object has not."""
     return Request(
         url=settings.url(SINGLE, collection=_path_name(collection), id=slice_.parent["id"]),
-        headers=(ACCEPT,),
         columns={"id": slice_.parent["id"]},
     )
 

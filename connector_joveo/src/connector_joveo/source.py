@@ -98,7 +98,7 @@ def check(settings: JoveoSettings, slice_: Slice) -> Request:
 
 def authenticator(settings: JoveoSettings) -> Authenticator:
     """
-    ``x-api-key`` on every call and, bare, the token of a day in ``x-authorization-key``.
+    Bare, the token of a day in ``x-authorization-key``; ``x-api-key`` is on every call.
 
     Source: operation 1 and the section on authentication; that no ``Bearer`` precedes the token is inferred.
     """
@@ -108,7 +108,6 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
         provider="Joveo",
         login=login,
         header="x-authorization-key",
-        fixed={"x-api-key": settings.api_key},
         advice="check api_key and api_client_id, and that base_url is the environment they were issued for",
         address="base_url, and endpoints.token, since Joveo's paths are not public",
     )
@@ -189,6 +188,7 @@ CONNECTOR = Connector(
     summary="clients, campaigns, jobs, postings and stats of the Joveo programmatic job-ad platform",
     settings=JoveoSettings,
     authenticator=authenticator,
+    headers={"x-api-key": "{api_key}"},
     judge=judge,
     statuses=STATUSES,
     reason=REASON,

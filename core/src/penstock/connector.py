@@ -416,6 +416,10 @@ class Connector:
     ``origins``
         settings keys with URLs whose origins may receive credentials, too, such as a login host; any other origin than
         these and that of ``base_url`` is refused.
+    ``headers``
+        headers of every request and login, beside those of the authenticator, as templates over the settings, secrets
+        too: ``{"X-Version": "2", "developer-token": "{developer_token}"}``. One that names a setting without a value
+        is left out, as is one that a request has itself. Downloads from other origins have none of them.
     ``check``
         one cheap request that records nothing at the provider. Without it ``penstock check`` checks the configuration
         only and reports that.
@@ -430,6 +434,7 @@ class Connector:
     reason: tuple[str, ...] = field(default=(), converter=as_names)
     limits: Limits = Limits()
     origins: tuple[str, ...] = field(default=(), converter=as_names)
+    headers: Mapping[str, str] = field(factory=dict)
     check: Callable[[Any, Slice], Request] | None = None
     streams: Iterable[Stream] | str = ()
     actions: Iterable[Action] | str = ()

@@ -120,7 +120,7 @@ class _Login(Unsigned):
 @frozen(kw_only=True)
 class GrantedToken(_Login):
     """
-    A token that a login call grants, sent in a header or as a query parameter, with fixed secrets beside it.
+    A token that a login call grants, sent in a header or as a query parameter.
 
     ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are paths in the response, such as
     ``session.token``; ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param``
@@ -136,25 +136,20 @@ class GrantedToken(_Login):
     header: str | None = None
     prefix: str = ""
     param: str | None = None
-    fixed: Mapping[str, Secret] = field(factory=dict)
 
     def grant_request(self) -> Request | None:
-        return self._with_fixed(self.login)
+        return self.login
 
     def read_grant(self, response: Response) -> Grant:
         return self._grant(response, self.advice, self.token_member, self.life_member)
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        request = self._with_fixed(request)
         if grant is None:
             return request
         if self.param is not None:
             carrying = request.with_param(self.param, grant.token.reveal())
             return evolve(carrying, masked=request.masked | {self.param})
         return request.with_headers((self.header or "Authorization", self.prefix + grant.token.reveal()))
-
-    def _with_fixed(self, request: Request) -> Request:
-        return request.with_headers(*((name, value.reveal()) for name, value in self.fixed.items()))
 
 
 @frozen(kw_only=True)

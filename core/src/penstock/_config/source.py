@@ -3,6 +3,7 @@ A source as configured, and the declarations of its streams with its settings ap
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import tzinfo
 from pathlib import Path
 from types import FunctionType
@@ -16,9 +17,12 @@ from penstock._plugins.plugin_errors import FAILURES
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, Stream
 from penstock.errors import ConfigError, PenstockError
+from penstock.model import Pairs
 from penstock.protocols import Authenticator, Named, Unsigned
 from penstock.records import Column
+from penstock.redact import Secret
 from penstock.settings import SourceSettings
+from penstock.templates import MissingValueError, fill, placeholders
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -115,6 +119,17 @@ class ConfiguredSource:
         declared = make(self.settings.for_account(account)) if make is not None else Unsigned()
         authenticator: Authenticator = self.component("authenticator", declared)
         return authenticator
+
+    def headers(self, account: str | None) -> Pairs:
+        """The headers of every request, with the settings of an account's table: ``Connector.headers``."""
+        settings, headers = self.settings.for_account(account), self.connector.headers
+        values = {name: getattr(settings, name) for template in headers.values() for name in placeholders(template)}
+        texts = {name: value.reveal() if isinstance(value, Secret) else value for name, value in values.items()}
+        filled = []
+        for name, template in headers.items():
+            with suppress(MissingValueError):
+                filled.append((name, fill(template, texts)))
+        return tuple(filled)
 
     def component(self, kind: ComponentKind, declared: Any) -> Any:
         """The component that is declared: made by a function of the settings, or looked up by its name."""

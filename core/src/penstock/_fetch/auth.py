@@ -13,7 +13,7 @@ from penstock._fetch.origin import sendable
 from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, ParkedError, PluginError
-from penstock.model import Request, Response
+from penstock.model import Pairs, Request, Response
 from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing, check_returned
 from penstock.redact import Secret, mask_temporarily
 
@@ -64,6 +64,7 @@ class Signer:
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
     shared_grant: Callable[[Grant | None], Grant] | None = None  # the grant that all processes of a divided run use
+    headers: Pairs = ()  # of every request and login, unless it has one of that name
     skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
     _current: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
@@ -78,6 +79,7 @@ class Signer:
         if (url := sendable(request.url)) != request.url:  # what is signed is what leaves
             request = evolve(request, url=url)
         grant, skew = self.grant(), self.skew
+        request = self._with_headers(request)
         signed = self.authenticator.sign(request, self.clock.now() + skew, grant)
         check_returned(self.authenticator.sign, signed, Request, "request.with_headers(...)")
         for name, value in (*signed.params, *signed.headers):
@@ -141,7 +143,11 @@ class Signer:
     def preview(self, request: Request, token: Secret | None = None) -> Request:
         """The request as it would be sent now, without a login: with ``token`` if one needs a grant."""
         grant = None if token is None or self.authenticator.grant_request() is None else Grant(token)
-        return self.authenticator.sign(request, self.now(), grant)
+        return self.authenticator.sign(self._with_headers(request), self.now(), grant)
+
+    def _with_headers(self, request: Request) -> Request:
+        own = {name.lower() for name, _ in request.headers}
+        return request.with_headers(*(pair for pair in self.headers if pair[0].lower() not in own))
 
     def _log_in(self) -> None:
         request = self.authenticator.grant_request()
@@ -173,6 +179,7 @@ class Signer:
 
     def _send_login(self, request: Request) -> Response:
         """The response to the login, which is signed first where the authenticator does that."""
+        request = self._with_headers(request)
         if is_login_signing(self.authenticator):
             request = self.authenticator.sign_login(request, self.now())
         return self.login(request)

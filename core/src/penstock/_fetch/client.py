@@ -140,6 +140,7 @@ class SourceClient:
                     store=TokenStore(self.source.token_store, self.clock),
                     account=owner,
                     shared_grant=shared_grant,
+                    headers=self.source.headers(owner),
                 )
                 self._retry_loops[owner] = self._new_retry_loop(signer)
             return self._retry_loops[owner]

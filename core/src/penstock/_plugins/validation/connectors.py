@@ -13,6 +13,7 @@ from penstock._plugins.validation.declared import kind_of, no_functions, problem
 from penstock.connector import Connector, Limits
 from penstock.names import source_line
 from penstock.settings import SourceSettings, info_of, keys_of
+from penstock.templates import placeholders
 
 # Names of keys that hold a secret more often than not.
 _SECRET_NAME = re.compile(
@@ -84,3 +85,13 @@ def _problems_in_source(connector: Connector) -> Iterator[str]:
         yield f"limits is {kind_of(connector.limits)}; write Limits(requests_per_second=2, concurrency=4)"
     if isinstance(connector.settings, type) and attrs.has(connector.settings):
         yield from unknown_settings(connector.settings, "origins", connector.origins)
+        yield from _problems_in_headers(connector)
+
+
+def _problems_in_headers(connector: Connector) -> Iterator[str]:
+    headers: Any = connector.headers
+    if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
+        yield f'headers is {headers!r}; write {{"X-Version": "2", "X-Client": "{{client_id}}"}}, each value a text'
+        return
+    for name, template in headers.items():
+        yield from unknown_settings(connector.settings, f"headers[{name!r}]", placeholders(template))
