@@ -2,6 +2,7 @@
 Reports that a provider makes on demand: wherever their rows lie, all pages of them arrive.
 """
 
+import itertools
 import json
 import threading
 import time
@@ -37,6 +38,7 @@ from penstock import (
 )
 from penstock._read.on_demand import ReportsOnDemand
 from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.polling import Polled
 from providers import then
@@ -192,6 +194,21 @@ class Slow:
         return False
 
 
+def slow_sales(poller: Any = None, **more: Any) -> Stream:
+    """A snapshot by a report on demand, which is at ``/orders/ID``."""
+    return Stream(
+        name="sales",
+        record=Sale,
+        kind="snapshot",
+        key="id",
+        path="/orders",
+        json={},
+        envelope=Envelope(items="data"),
+        poller=poller or Slow(),
+        **more,
+    )
+
+
 @pytest.mark.parametrize(("ready", "submitted"), [(True, 1), (False, 2)], ids=["ready by then", "still not ready"])
 def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
     ready: bool, submitted: int, tmp_path: Path
@@ -208,17 +225,7 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
             return {"id": made[-1]}
         return {"data": ROWS} if request.path.rpartition("/")[2] in done else {}
 
-    stream = Stream(
-        name="sales",
-        summary="sales",
-        record=Sale,
-        kind="snapshot",
-        key="id",
-        requests=lambda settings, slice_: [Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")],
-        envelope=Envelope(items="data"),
-        poller=Slow(),
-        poll_first_s=1.0,
-    )
+    stream = slow_sales(poll_first_s=1.0)
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     first = shop.run(poll_deadline_s=5)
 
@@ -424,17 +431,7 @@ def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, 
         polls.append(request.path)
         return {"session": "ended"} if len(polls) <= broken else {"status": "done", "data": ROWS}
 
-    stream = Stream(
-        name="sales",
-        summary="sales",
-        record=Sale,
-        kind="snapshot",
-        key="id",
-        path="/orders",
-        json={},
-        envelope=Envelope(items="data"),
-        poller=Polled(),
-    )
+    stream = slow_sales(Polled())
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     report = shop.run()
 
@@ -504,17 +501,7 @@ def test_a_finished_report_without_the_declared_rows_is_no_empty_report(
             return {"id": "r"}
         return SandboxResponse(body=bodies[-1])
 
-    stream = Stream(
-        name="sales",
-        record=Sale,
-        kind="snapshot",
-        key="id",
-        path="/orders",
-        json={},
-        envelope=Envelope(items="data"),
-        poller=Polled(state_at=None),
-        poll_first_s=0.01,
-    )
+    stream = slow_sales(Polled(state_at=None), poll_first_s=0.01)
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     assert shop.run().exit_code == 0
 
@@ -578,3 +565,140 @@ def test_one_report_for_two_submissions_is_not_delivered(named_apart: bool, tmp_
     assert target is not None
     assert target.ledger.pending("shop", "sold") == ()
     target.close()
+
+
+def test_a_report_that_expired_is_no_wrong_address(tmp_path: Path) -> None:
+    """
+    The provider's refusal of a page is about a wrong address; for an expired report that would mislead.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            return {"id": "r"}
+        return 404 if request.path == "/rows" else {"status": "done", "rows": "/rows"}
+
+    stream = slow_sales(named("polled", rows_at="rows"))
+    report = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer).run()
+
+    (error,) = report.errors
+    assert "the provider's report expired while it was read (HTTP 404). It was read " in error["message"]
+    assert "after its state was requested again each time. Nothing was replaced" in error["message"]
+    assert "base_url" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "submitted"), [(timedelta(days=1), 2), (timedelta(minutes=4), 1)], ids=["a day", "some minutes"]
+)
+def test_a_report_of_a_clock_that_was_ahead_is_submitted_anew(ahead: timedelta, submitted: int, tmp_path: Path) -> None:
+    """
+    The age of a report that was submitted tomorrow is not known: neither whether newer rows were delivered since, nor
+    how long it may be polled. The clocks of two machines may differ by some minutes.
+    """
+    provider = Priced()
+    shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    provider.on_submission = shop.stop.set
+    shop.now += ahead
+    assert shop.run().exit_code == 130
+
+    provider.on_submission, shop.stop = lambda: None, threading.Event()
+    shop.now -= ahead
+    assert (shop.run().exit_code, len(provider.made)) == (0, submitted)
+
+
+class SetBackClock(FakeClock):
+    """A clock that is set back to the same time of day after every pause."""
+
+    def now(self) -> datetime:
+        return self._start
+
+
+@define
+class NeverReady:
+    """Answers whose report is never ready; ``polled_s``: when it was polled. The run is stopped after 1000 polls."""
+
+    shop: ScriptedProvider = field(init=False)
+    polled_s: list[float] = field(factory=list)
+
+    def __call__(self, request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            return {"id": "r"}
+        self.polled_s.append(self.shop.clock.monotonic())
+        if len(self.polled_s) > 1000:
+            self.shop.stop.set()
+        return {}
+
+
+def never_ready(folder: Path, stream: Stream, **more: Any) -> tuple[RunReport, list[float]]:
+    """The report of a run of a stream whose report is never ready, and the times of the polls."""
+    provider = NeverReady()
+    provider.shop = ScriptedProvider(folder=folder, streams=[stream], answer=provider, **more)
+    return provider.shop.run(), provider.polled_s
+
+
+def test_a_clock_that_is_set_back_moves_no_deadline(tmp_path: Path) -> None:
+    """
+    Polling ends after the time that passed, also where the time of day stands still.
+    """
+    report, polled_s = never_ready(tmp_path, slow_sales(), clock_class=SetBackClock)
+
+    assert "was not ready" in report.errors[0]["message"]
+    assert polled_s[-1] == pytest.approx(1800, rel=0.1)
+
+
+def test_a_first_poll_that_is_made_at_once_is_followed_by_pauses(tmp_path: Path) -> None:
+    """
+    A stream whose first poll needs no pause does not poll without end: its second poll comes after a pause.
+    """
+    report, polled_s = never_ready(tmp_path, slow_sales(poll_first_s=0, poll_deadline_s=5))
+
+    assert "was not ready" in report.errors[0]["message"]
+    assert polled_s[0] == 0
+    assert all(later > earlier for earlier, later in itertools.pairwise(polled_s))
+
+
+class ReadyAtOnce(Slow):
+    """A poller that takes every answer for the finished report."""
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        return Ready()
+
+
+@pytest.mark.parametrize("body", [b"", b'{"data": []}'], ids=["an empty body", "no rows"])
+def test_a_poll_that_is_answered_with_202_waits(body: bytes, tmp_path: Path) -> None:
+    """
+    A poll that is answered with 202 waits whatever the poller makes of the body: an empty one is no report without
+    records.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            return {"id": "r"}
+        waits = sum(earlier.method == "GET" for earlier in shop.requests) < 3
+        return SandboxResponse(status=202, body=body) if waits else {"data": ROWS}
+
+    shop = ScriptedProvider(folder=tmp_path, streams=[slow_sales(ReadyAtOnce())], answer=answer)
+    report = shop.run()
+
+    assert (report.exit_code, len(shop.rows("sales"))) == (0, 5)
+    assert [request.method for request in shop.requests] == ["POST", "GET", "GET", "GET"]
+
+
+def test_a_report_whose_polls_fail_is_adopted_by_the_next_run(tmp_path: Path) -> None:
+    """
+    The error is that of the last attempt to poll it, and no other report is submitted.
+    """
+    made: list[str] = []
+    broken = True
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            made.append("r")
+            return {"id": "r"}
+        return 503 if broken else {"data": ROWS}
+
+    shop = ScriptedProvider(folder=tmp_path, streams=[slow_sales()], answer=answer)
+    report = shop.run()
+    assert "503" in report.errors[0]["message"]
+
+    broken = False
+    assert (shop.run().exit_code, made) == (0, ["r"])

@@ -48,6 +48,7 @@ class ScriptedProvider:
     statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
     on_event: Callable[[Any], None] = lambda event: None  # gets each event of a run
     stop: threading.Event = field(factory=threading.Event)  # ends a run, as Ctrl-C does
+    clock_class: type[FakeClock] = FakeClock
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -79,7 +80,7 @@ class ScriptedProvider:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = self._job(server.base_url, since, until, more)
             job = evolve(job, allowed=Allowance.parse(allow_rejected), full=full)
-            self.clock = FakeClock(self.now, self.stop)
+            self.clock = self.clock_class(self.now, self.stop)
             return run_jobs(new_run([job], clock=self.clock, on_event=self._observe, recording=recording))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
