@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from attrs import evolve, frozen
@@ -511,6 +512,39 @@ def test_an_answer_cut_at_a_ceiling_is_read_in_halves(of: str, tmp_path: Path) -
     assert shop.run().exit_code == 0
     assert sorted(row["id"] for row in shop.rows("orders")) == list(range(len(times)))
     assert len(set(targets(shop))) == len(targets(shop))
+
+
+@pytest.mark.parametrize("paging", ["cursor", "link"])
+def test_a_ceiling_of_any_paging_divides_the_slice(paging: str, tmp_path: Path) -> None:
+    """
+    A listing by cursor or link ends at the declared ceiling, behind which the provider refuses each page, and is read
+    in halves.
+    """
+    shop = divided(
+        tmp_path,
+        at(*range(9)),
+        paginator=named(paging, member="next", ceiling=CEILING),
+        envelope=Envelope(items="data"),
+    )
+
+    def answer(request: SandboxRequest) -> Any:
+        start = int(request.params.get("cursor", "0"))
+        if start >= CEILING:
+            return 400
+        first, last = request.params["from"], request.params["to"]
+        found = [
+            {"id": number, "at": f"{time:%Y-%m-%dT%H:%M:%S}"}
+            for number, time in enumerate(at(*range(9)))
+            if first <= f"{time}+00:00" < last
+        ]
+        cursor = str(start + 2) if start + 2 < len(found) else ""
+        link = f"?{urlencode({**request.params, 'cursor': cursor})}" if cursor else ""
+        return {"data": found[start : start + 2], "next": link if paging == "link" else cursor}
+
+    shop.answer = answer
+
+    assert shop.run().exit_code == 0
+    assert sorted(row["id"] for row in shop.rows("orders")) == list(range(9))
 
 
 def test_a_day_is_divided_by_time(tmp_path: Path) -> None:

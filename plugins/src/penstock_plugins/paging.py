@@ -36,6 +36,8 @@ class Paged(SinglePage):
         the statuses with which the provider refuses a page as too large. The page is then requested at half the size,
         down to 1, and so are those after it. A status of 5xx is tried again first, unless ``statuses`` of the stream,
         or its judge, makes it a ``Refusal``.
+    ``ceiling``
+        the provider never lists more records than this.
     """
 
     place: Place = "query"
@@ -45,6 +47,7 @@ class Paged(SinglePage):
     short_page_ends: bool = False
     ends_on: tuple[int, ...] = ()
     too_large: tuple[int, ...] = ()
+    ceiling: int | None = None
 
     def first(self, request: Request) -> Request:
         return self._with(request, self.size_param, self.size) if self.size_param else request
@@ -61,6 +64,19 @@ class Paged(SinglePage):
         if self.size_param is None or response.status not in self.too_large or size < 2:
             return None
         return self._with(request, self.size_param, size // 2)
+
+    def may_cap(self) -> bool:
+        return self.ceiling is not None
+
+    def capped(self, page: Page) -> bool:
+        return self._reached(page) or (self.ceiling is not None and (page.answer.total or 0) > self.ceiling)
+
+    def _reached(self, page: Page) -> bool:
+        return self.ceiling is not None and self._end_of(page) >= self.ceiling
+
+    def _end_of(self, page: Page) -> int:
+        """Records up to the end of this page."""
+        return page.listed
 
     def _with(self, request: Request, name: str, value: Any) -> Request:
         """The request with this value of paging, in place of a former one."""
@@ -135,13 +151,12 @@ class PageNumber(Paged):
     same record. PagingError is raised if another number of records was listed before it, since the provider caps pages
     silently.
 
-    ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
-    all pages, be it one page or many smaller ones, mean that the provider stopped there.
+    ``full_page_is_cut``: exactly ``size`` records over all pages, be it one page or many smaller ones, mean that the
+    provider stopped there.
     """
 
     param: str = "page"
     first_page: int = 1
-    ceiling: int | None = None
     full_page_is_cut: bool = False
 
     def first(self, request: Request) -> Request:
@@ -181,7 +196,7 @@ class PageNumber(Paged):
         return self._with(request, str(self.size_param), smaller)
 
     def may_cap(self) -> bool:
-        return self.ceiling is not None or self.full_page_is_cut
+        return super().may_cap() or self.full_page_is_cut
 
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
@@ -236,13 +251,12 @@ class Offset(Paged):
     one held; one after the other with ``too_large``. Where nothing is stated, the listing ends as that of
     :class:`PageNumber`.
 
-    ``start``: the offset of the first record. ``ceiling``: the provider never lists more records than this.
+    ``start``: the offset of the first record.
     """
 
     param: str = "offset"
     size_param: str | None = "limit"
     start: int = 0
-    ceiling: int | None = None
 
     def first(self, request: Request) -> Request:
         return super().first(self._with(request, self.param, self.start))
@@ -260,27 +274,17 @@ class Offset(Paged):
         ]
 
     def next(self, page: Page) -> Request | None:
-        listed, total = self._listed(page), page.answer.total
-        if self.ceiling is not None and listed >= self.ceiling:
+        listed, total = self._end_of(page), page.answer.total
+        if self._reached(page):
             return None
         goes_on = self._goes_on(page) if total is None else page.count > 0 and listed < total
         return self._with(page.request, self.param, self.start + listed) if goes_on else None
 
     def beyond(self, last: Page) -> Request | None:
-        reached = self.ceiling is not None and self._listed(last) >= self.ceiling
-        more = self._states_more(last) and not reached
-        return self._with(last.request, self.param, self.start + self._listed(last)) if more else None
+        more = self._states_more(last) and not self._reached(last)
+        return self._with(last.request, self.param, self.start + self._end_of(last)) if more else None
 
-    def may_cap(self) -> bool:
-        return self.ceiling is not None
-
-    def capped(self, page: Page) -> bool:
-        if self.ceiling is None:
-            return False
-        return self._listed(page) >= self.ceiling or (page.answer.total or 0) > self.ceiling
-
-    def _listed(self, page: Page) -> int:
-        """Records up to the end of this page."""
+    def _end_of(self, page: Page) -> int:
         offset = self._value(page.request, self.param)
         return (self.start if offset in (None, "") else int(offset)) - self.start + page.count
 
@@ -301,6 +305,8 @@ class Cursor(Paged):
     header: str | None = None
 
     def next(self, page: Page) -> Request | None:
+        if self._reached(page):
+            return None
         cursor = member_of(page, self.member) if self.header is None else page.response.header(self.header)
         named, more = cursor not in (None, "", False), self._states_more(page)
         if self.header is not None and cursor == "null":  # a header has no other null
@@ -334,6 +340,8 @@ class Link(Paged):
     keep_scheme: bool = False
 
     def next(self, page: Page) -> Request | None:
+        if self._reached(page):
+            return None
         link = member_of(page, self.member) if self.member is not None else self._in_header(page.response)
         more = self._states_more(page)
         if link is not None and not isinstance(link, str):
