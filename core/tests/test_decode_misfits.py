@@ -35,6 +35,8 @@ from penstock.records import Column, column, personal, record, secret, snake
         pytest.param("spend", '"1.50"', "spend", Decimal("1.50"), id="a decimal in text"),
         pytest.param("spend", '""', "spend", None, id="an empty text in a decimal column"),
         pytest.param("valid", '"false"', "valid", False, id="a boolean in text"),
+        pytest.param("valid", '""', "valid", None, id="an empty text in a boolean column"),
+        pytest.param("clickedAt", '""', "clicked_at", None, id="an empty text in a time column"),
         pytest.param("valid", "1", "valid", True, id="a boolean as 1"),
         pytest.param("day", '"2026-03-01T00:00:00Z"', "day", date(2026, 3, 1), id="midnight in a date column"),
         pytest.param("day", '""', "day", None, id="an empty text in a date column"),
@@ -48,14 +50,15 @@ def test_values_of_another_type_that_lose_nothing_are_taken(
     member: str, sent: str, column_name: str, value: Any, many: int
 ) -> None:
     """
-    A value of another type that holds the same is taken to the column's type, exactly.
+    A value of another type that holds the same is taken to the column's type, exactly; an empty text is null. Neither
+    counts as a value not read.
     """
     others = b"".join(b',{"clickId":"other %d"}' % n for n in range(many - 1))
     first = f'{{"clickId":"x","{member}":{sent}}}'.encode()
 
     decoded = decode_one(compiled(), Items(raw=b"[" + first + others + b"]"))
 
-    assert reasons(decoded) == []
+    assert (reasons(decoded), decoded.unread_values) == ([], 0)
     got = getattr(decoded.batch.rows[0], column_name)
     assert (got, type(got), str(got)) == (value, type(value), str(value))
 
