@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import penstock
 import penstock_plugins
-from penstock import Connector, Derived, Envelope, Limits, Parent, ReportFile, Stream
+from penstock import Action, Connector, Derived, Envelope, Limits, Parent, ReportFile, Stream
 from penstock_plugins import paging, polling, tokens
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def is_used(name: str) -> bool:
 
 def options() -> Iterator[tuple[str, str]]:
     """Each option of the declared values, as the decision names it, and the name of its argument."""
-    for cls in (Connector, Stream, Parent, Derived, Limits, Envelope, ReportFile, paging.Paged):
+    for cls in (Action, Connector, Stream, Parent, Derived, Limits, Envelope, ReportFile, paging.Paged):
         yield from ((f"{cls.__name__}.{field.name}", field.name) for field in attrs.fields(cls) if field.init)
     common = {field.name for field in attrs.fields(paging.Paged)}
     for cls in (paging.PageNumber, paging.Link, tokens.GrantedToken, polling.Polled):

@@ -207,19 +207,20 @@ def test_an_action_without_body_fields_sends_none() -> None:
         ),
         (EVENTS, {"account": "a", "event_id": "e"}, [{"eventId": "e"}]),
         (EVENTS, {"account": "a", "body": [{"event_id": "e"}, {"eventId": "f"}]}, [{"eventId": "e"}, {"eventId": "f"}]),
+        (evolve(EVENTS, rows_member="inputs"), {"account": "a", "event_id": "e"}, {"inputs": [{"eventId": "e"}]}),
         (
             evolve(ACTION, fields=(*ACTION.fields[:2], Field(name="body", place="whole_body", type="list"))),
             {"body": ["a", 1]},
             ["a", 1],
         ),
     ],
-    ids=["members", "open", "a list of one", "a list", "bare list"],
+    ids=["members", "open", "a list of one", "a list", "a list in a member", "bare list"],
 )
 def test_bodies_are_built_as_declared(action: Action, given: dict[str, Any], body: Any) -> None:
     """
     An object of members, or a list, or whatever is given where the document leaves members open.
     """
-    values = validated(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
+    values = validated(action, SETTINGS, typed(action, {**(PLACE if action.name != EVENTS.name else {}), **given}))
 
     assert a_response(build_request(action, SETTINGS, [values]).body).json(exact=True) == body
 

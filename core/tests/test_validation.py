@@ -354,6 +354,7 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
         ({"fields": (FIELD, Field(name="x", place="cookie"))}, "field x: place 'cookie' is none of path, query"),  # type: ignore[arg-type]
         ({"fields": (FIELD, Field(name="x", type="int"))}, "field x: type 'int' is none of text, integer"),  # type: ignore[arg-type]
         ({"rows_per_request": 0}, "rows_per_request is 0; write 1 or more"),
+        ({"rows_member": "inputs"}, "rows_member is 'inputs', and a body has one row; write rows_per_request=100"),
         ({"most_values": MostValues(field="x", most=2, most_url=100)}, "most_values names the field 'x'"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

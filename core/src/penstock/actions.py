@@ -69,6 +69,8 @@ class Action:
 
     ``rows_per_request``
         above 1: the body is a list with an object for each row, or for each object of the row's list ``body``.
+    ``rows_member``
+        the member of the body that has this list: ``{"inputs": [...]}``; default: the body is the list.
     ``open_body``
         the provider's document does not list every member, so the object in the parameter ``body`` is sent unchecked.
     ``prepare``
@@ -90,6 +92,7 @@ class Action:
     endpoint: Callable[[Any], tuple[str, str]] | None = None
     fields: tuple[Field, ...] = ()
     rows_per_request: int = 1
+    rows_member: str = ""
     most_values: MostValues | None = None
     open_body: bool = False
     prepare: Callable[[Any, Values], None] = lambda settings, values: None

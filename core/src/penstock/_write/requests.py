@@ -83,7 +83,8 @@ def _body(action: Action, rows: Sequence[Values]) -> Any:
     if whole_body is not None:
         return rows[0].get(whole_body.name)
     if action.bulk:
-        return [element for row in rows for element in (row[BODY] if BODY in row else [members_of(action, row)])]
+        elements = [element for row in rows for element in (row[BODY] if BODY in row else [members_of(action, row)])]
+        return {action.rows_member: elements} if action.rows_member else elements
     if BODY in rows[0]:
         return rows[0][BODY]
     has_body = any(field.place == "body" for field in action.fields) or action.open_body

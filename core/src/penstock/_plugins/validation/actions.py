@@ -48,6 +48,8 @@ def _problems_in_action(action: Action) -> Iterator[str]:
     yield from named_twice("field", [field.name for field in action.fields])
     if action.rows_per_request < 1:
         yield f"rows_per_request is {action.rows_per_request}; write 1 or more"
+    if action.rows_member and not action.bulk:
+        yield f"rows_member is {action.rows_member!r}, and a body has one row; write rows_per_request=100"
     if action.most_values is not None:
         repeated, name = names.get(action.most_values.field), action.most_values.field
         if repeated is None or not repeated.repeated:
