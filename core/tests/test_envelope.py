@@ -4,6 +4,7 @@ What an envelope finds in a body, and what it refuses.
 
 import gzip
 import json
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -366,6 +367,22 @@ def test_members_whose_names_end_in_halves_stay_apart() -> None:
 
     members = {"a\\ud83d": 1, "a\\ud83e": "\ufffd", "\U0001f600": '"\ufffd: '}
     assert found(Envelope()(an_answer(body))) == [("array", [members], {})]
+
+
+def test_the_search_for_halves_does_not_take_a_call_per_text() -> None:
+    """
+    Each body that cannot be decoded is searched for them, and may have a million texts.
+    """
+    body = b'[%s "\\ud83d, \\ud83e"' % (b'{"name": "a text"}, ' * 1000)
+    calls = []
+    sys.setprofile(lambda frame, event, argument: calls.append(event) if event == "call" else None)
+    try:
+        mended = mended_surrogates(body)
+    finally:
+        sys.setprofile(None)
+
+    assert mended.endswith(rb'"\ufffd, \ufffd"')
+    assert len(calls) < 100
 
 
 # --- report files ---------------------------------------------------------------------------------------------------

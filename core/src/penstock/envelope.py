@@ -454,15 +454,21 @@ def mended_surrogates(body: bytes) -> bytes:
     A provider that truncates a text inside a character leaves one. The decoder rejects it, so that one truncated title
     would make the whole body unreadable. Names stay different: of two equal ones, a decoder keeps the last.
     """
-    return re.sub(_TEXT, _mended_text, body)
+    end, is_name = 0, False  # of the text that has the escape
+
+    def mended(escape: re.Match[bytes]) -> bytes:
+        nonlocal end, is_name
+        if escape[1] is None:
+            return escape[0]
+        if escape.start() >= end:
+            rest = _REST_OF_TEXT.match(body, escape.end())
+            end, is_name = (len(body), False) if rest is None else (rest.end(), rest[1] is not None)
+        return b"\\" + escape[1] if is_name else rb"\ufffd"
+
+    return re.sub(_ESCAPE, mended, body)
 
 
-def _mended_text(text: re.Match[bytes]) -> bytes:
-    is_name = text[1] is not None
-    return re.sub(_ESCAPE, lambda hit: (b"\\" + hit[1] if is_name else rb"\ufffd") if hit[1] else hit[0], text[0])
-
-
-_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?'  # of JSON; group 1: it is the name of a member
+_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?', re.DOTALL)  # group 1: it is the name of a member
 # An escaped backslash, a whole pair, or (group 1) a half; the first two only so that they are passed over.
 _ESCAPE = rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 
