@@ -159,6 +159,41 @@ def test_what_cannot_be_read_counts_once_though_it_comes_twice(pages: int, tmp_p
     assert sorted(row["id"] for row in shop.rows("lines")) == ["1", "3", "4"]
 
 
+@record(key="id")
+class NestedLine:
+    """A line of a bill, its key inside of another member."""
+
+    id: str = column(path="line.id")
+    pieces: int
+
+
+def test_a_rejected_record_that_moved_to_the_next_page_agrees_with_the_total(tmp_path: Path) -> None:
+    """
+    The provider's number of records is compared with those that are different: a rejected one counts once, also where
+    its key is inside of another member. A row of another length has no key, and counts each time.
+    """
+    lines = [{"line": {"id": str(number)}, "pieces": "some" if number == 2 else 1} for number in range(1, 6)]
+    pages = {"1": [lines[0], lines[1]], "2": [lines[1], lines[2]], "3": [lines[3], [7]], "4": [[7], lines[4]]}
+    stream = Stream(
+        name="lines",
+        record=NestedLine,
+        kind="snapshot",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/lines")],
+        envelope=Envelope(items="data", total="total"),
+        paginator=named("page_number", size=2),
+    )
+    shop = ScriptedProvider(
+        folder=tmp_path,
+        streams=[stream],
+        answer=lambda request: {"data": pages.get(request.params["page"], []), "total": 7},
+    )
+
+    report = shop.run()
+
+    totals = [report.total(name) for name in ("records", "rejected", "repeated", "promised")]
+    assert (report.exit_code, totals) == (5, [4, 3, 1, 7]), report.errors
+
+
 @pytest.mark.parametrize("per_request", [1, 2, 31])
 @pytest.mark.parametrize("how", BROKEN)
 def test_partitions_of_which_nothing_can_be_read_fail(how: str, per_request: int, tmp_path: Path) -> None:

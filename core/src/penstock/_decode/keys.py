@@ -3,6 +3,7 @@ Keys: detect repeated rows, and number rows without a key of their own.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
@@ -12,9 +13,11 @@ from attrs import define, field
 from msgspec import Raw
 
 from penstock._decode.chunk import DecodingChunk, get_column, nulls, set_column_each
+from penstock._decode.conversion import NoObject
 from penstock._decode.rejects import Rejects
 from penstock._decode.row_comparison import RowComparison
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys
+from penstock._decode.structs import value_at
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.records import Column
 from penstock.redact import clip
@@ -73,14 +76,14 @@ class KeyRules:
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
         return chunk.count - sum(map(earlier.__contains__, chunk_keys))
 
-    def drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> None:
+    def drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> set[int]:
         """
         Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
         ``stamps``: of the request; an element with others is another record. So is an element without its key: equal
-        ones may be several records.
+        ones may be several records. Returns the positions of those that an earlier page of the same listing had.
         """
         if not self.key or self._row_keys:
-            return
+            return set()
         elements, raw = chunk.elements, chunk.elements.raw()
         identities = {
             position: blake2b(
@@ -101,6 +104,7 @@ class KeyRules:
         chunk.repeated += len(again)
         chunk.rejected = [rejected for rejected in chunk.rejected if rejected[0] not in again]
         keys.add({identity: 0 for position, identity in identities.items() if position not in again})
+        return {position for position in again if seen[identities[position]].where == EARLIER_PAGE}
 
     def _states_key(self, element: Raw) -> bool:
         """Whether a rejected element has a value for each column of the key that comes from a member."""
@@ -108,8 +112,9 @@ class KeyRules:
             record = PLAIN_JSON.decode(element)
         except ValueError:
             return False
-        members = [column.member for column in map(self.columns.__getitem__, self.key) if column.member is not None]
-        return isinstance(record, dict) and None not in map(record.get, members)
+        columns = [self.columns[name] for name in self.key]
+        paths = [column.path or (column.member,) for column in columns if column.member is not None]
+        return not any(value is None or isinstance(value, NoObject) for value in map(partial(value_at, record), paths))
 
     def _reject_null_keys(self, chunk: DecodingChunk) -> None:
         for name in self._nullable:

@@ -168,9 +168,11 @@ class RowBuilder:
             state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
         if state.unmarked is not None:
             state.unmarked.reject(chunk, self.rejects)
+        without_key_check = len(chunk.rejected)
         fresh = self.keys.check(chunk, keys, state.comparison)  # 4. Repeated rows are dropped.
         if chunk.rejected:
-            self.keys.drop_rejected_again(chunk, keys, requested.stamps)
+            unchecked = {position for position, _ in chunk.rejected[:without_key_check]}  # all of them count as fresh
+            fresh -= len(unchecked & self.keys.drop_rejected_again(chunk, keys, requested.stamps))
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
