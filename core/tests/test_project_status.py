@@ -387,6 +387,28 @@ def test_a_failed_day_that_left_retention_states_that_no_run_reads_it(
     assert {problem.first_day for problem in later.status().targets[0].problems} == {FIRST + timedelta(days=1)}
 
 
+def test_status_does_not_depend_on_the_retention_of_a_connector(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    A connector whose ``earliest`` raises fails the plan; what was delivered, and what failed, is shown all the same.
+    """
+    defects: list[Exception] = []
+
+    def earliest(today: date) -> date:
+        if defects:
+            raise defects[0]
+        return today - timedelta(days=30)
+
+    stream = evolve(SALES, earliest=earliest)
+    plugins = (ConnectorPlugin(evolve(PLUGINS[0].declared, streams=[stream])), *PLUGINS[1:])
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if day < str(LAST) else answer
+    project = Project(config(server, tmp_path), plugins=plugins, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    before = project.status().targets[0].problems
+    defects.append(ValueError("no day"))
+
+    assert project.status().targets[0].problems == before
+
+
 def test_status_counts_rejected_records_of_another_reader(project: Project, shop: Shop, tmp_path: Path) -> None:
     """
     A day with records that an older record class or connector version rejected is read again: status has their number.

@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import partial
 from operator import attrgetter
@@ -14,6 +15,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
 from penstock._plan.window import first_served
+from penstock._plugins.plugin_errors import FAILURES
 from penstock._project.history import run_info
 from penstock._project.problems import OVERDUE, never_read, problems_of
 from penstock._project.setup import Setup
@@ -109,10 +111,16 @@ def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
 
 
 def _first_served(configured: ConfiguredSource | None, now: datetime, stream: str) -> date | None:
-    """The first day that the provider serves of a stream; None: not stated, or the stream is not there any more."""
+    """
+    The first day that the provider serves of a stream; None: not stated, or the stream is not there any more, or its
+    connector has a defect, which a plan names.
+    """
     if configured is None:
         return None
-    return next((first_served(configured, found, now) for found in configured.streams if found.name == stream), None)
+    served = (first_served(configured, found, now) for found in configured.streams if found.name == stream)
+    with suppress(*FAILURES):
+        return next(served, None)
+    return None
 
 
 def is_gone(setup: Setup, source: str) -> bool:
