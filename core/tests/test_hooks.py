@@ -21,6 +21,7 @@ from connector_run import loaded
 from penstock import Project, Sandbox, hookspecs
 from penstock.connector import Connector, Stream
 from penstock.envelope import Envelope
+from penstock.errors import ConfigError
 from penstock.model import Request
 from penstock.protocols import named
 from penstock.records import added, personal, record
@@ -417,6 +418,26 @@ def test_a_plugin_that_is_not_loaded_is_named_by_a_run(place: Path, capsys: pyte
     answer = json_answer({"clicks": [{"clickId": "a"}]})
 
     assert run([Misnamed(), Provider()], lambda request: answer) == 0
+    assert "notice: Misnamed is broken and is not used: it implements penstock_batches" in capsys.readouterr().err
+
+
+def test_a_plugin_that_is_not_loaded_is_named_where_no_credentials_work(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    It may be the one that has them, such as a vault.
+    """
+
+    class WithoutKey(Provider):
+        @penstock.hookimpl
+        def penstock_sources(self) -> Iterable[Connector]:
+            for connector in super().penstock_sources():
+                yield evolve(connector, authenticator=self.no_authenticator)
+
+        def no_authenticator(self, settings: SourceSettings) -> Any:
+            raise ConfigError("no key")
+
+    assert run([Misnamed(), WithoutKey()], lambda request: json_answer({})) == 2
     assert "notice: Misnamed is broken and is not used: it implements penstock_batches" in capsys.readouterr().err
 
 

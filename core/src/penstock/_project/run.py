@@ -96,6 +96,7 @@ def _prepare_live(
 ) -> PreparedRun:
     """A run of the provider. Raises UsageError where no source has credentials that can be used."""
     jobs, sink, unusable = usable_jobs_for(setup, name, selection, clock.now(), notice)
+    _notice_broken_plugins(setup, notice)
     jobs_to_read = _with_credentials(jobs, unusable)
     return PreparedRun(setup, name, selection, clock, jobs_to_read, sink, unusable, recorder_of(recordings, selection))
 
@@ -107,8 +108,14 @@ def _prepare_replay(
     setup_of_run, selection_of_run = setup.with_recorded(recording), as_recorded(selection, recording)
     clock = StandingClock(recording.started_at, stop)
     jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection_of_run, clock.now(), notice)
+    _notice_broken_plugins(setup, notice)
     check_unmasked(recording, jobs, sink)
     return PreparedRun(setup_of_run, name, selection_of_run, clock, jobs, sink, unusable, recording)
+
+
+def _notice_broken_plugins(setup: Setup, notice: Notice) -> None:
+    for fault in setup.registry.not_loaded:  # it may be one that is to mask values
+        notice(f"{fault.plugin} is broken and is not used: {fault.reason}")
 
 
 def _notify(receivers: Sequence[Notification], name: str, result: RunResult) -> list[str]:
@@ -173,8 +180,6 @@ def _execute(
 ) -> RunResult:
     """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""
     setup, name, jobs = prepared.setup, prepared.name, prepared.jobs
-    for fault in setup.registry.not_loaded:  # it may be one that is to mask values
-        notice(f"{fault.plugin} is broken and is not used: {fault.reason}")
     if division.shard is not None:
         jobs = _sharded(jobs, division.shard, notice)
     actual_division = _division_of(setup, name, division, recorded=prepared.recording is not None)
