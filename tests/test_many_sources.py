@@ -2,8 +2,10 @@
 A run of more sources than targets may be open at once.
 """
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -205,6 +207,27 @@ def test_a_bounded_number_of_targets_is_open_at_once() -> None:
     assert len(requests) == 3 * len(SOURCES)
     assert sink.most == MOST + 1
     assert sink.open_now == 0
+
+
+def test_a_source_that_was_read_is_not_kept_in_memory() -> None:
+    """
+    Memory grows with the sources that are open at once, not with all of the run.
+    """
+    targets: list[weakref.ref[MemoryTarget]] = []
+    in_memory: list[int] = []
+
+    class WatchedSink(CountingSink):
+        def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+            gc.collect()
+            in_memory.append(sum(target() is not None for target in targets))
+            target = super().open(source, run_id, streams)
+            targets.append(weakref.ref(target))
+            return target
+
+    report, _ = read(WatchedSink())
+
+    assert report.exit_code == 0, report.errors
+    assert max(in_memory) <= MOST + 1
 
 
 @pytest.mark.parametrize("fails_later", ["", SOURCES[5]], ids=["all can be opened again", "one cannot"])
