@@ -9,10 +9,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import AuthenticationError, CountMismatchError, Project, RejectedRecordsError, SandboxResponse, UsageError
-from project_shop import DAYS, LAST, Shop
+from attrs import evolve
+from penstock import (
+    AuthenticationError,
+    Connector,
+    CountMismatchError,
+    OpenFor,
+    Project,
+    RejectedRecordsError,
+    Request,
+    SandboxResponse,
+    Slice,
+    UsageError,
+    added,
+    record,
+)
+from penstock.connector import ConnectorPlugin
+from penstock.sandbox.server import Server
+from project_shop import DAYS, LAST, SALES, Settings, Shop, Stopped, config
 
 pytestmark = pytest.mark.slow
+
+
+@record()
+class Update:
+    day: date = added()
+    id: str
+    price: str
+
+
+def updates(settings: Settings, slice_: Slice) -> list[Request]:
+    return [Request(url=f"{settings.base_url}/sales", params=(("shop", "7"), ("day", str(slice_.since))))]
 
 
 def test_read_yields_typed_records(project: Project, tmp_path: Path) -> None:
@@ -77,6 +104,22 @@ def test_a_page_that_is_read_again_is_yielded_once(project: Project, shop: Shop)
 
     assert [row.id for row in rows] == ["7-2026-03-09-1", "7-2026-03-09-2"]
     assert len(shop.requested) == 2
+
+
+def test_changes_are_read_day_by_day(server: Server, shop: Shop, working_directory: Path) -> None:
+    """
+    A record that changed between the requests of two days comes with both, the last time with its newest values.
+    """
+    updated = evolve(
+        SALES, kind="changes", account=None, accounts=None, open_for=OpenFor(0), record=Update, requests=updates
+    )
+    plugin = ConnectorPlugin(Connector(name="shop", summary="Sales", settings=Settings, streams=[updated]))
+    shop.change = lambda shop, day, answer: {"sales": [{"id": "1", "price": day[-2:]}], "total": 1}
+    project = Project(config(server, working_directory), plugins=(plugin,), environ={}, clock=Stopped)
+
+    rows = project.read("shop", "sales", **DAYS).rows()
+
+    assert [(row.id, row.price) for row in rows] == [("1", "07"), ("1", "08"), ("1", "09")]
 
 
 def test_read_refuses_to_lose_a_record(project: Project, shop: Shop) -> None:

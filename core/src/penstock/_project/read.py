@@ -43,9 +43,12 @@ class Records:
     The records of one stream. Each iteration reads them from the provider, and yields a :class:`penstock.Batch` for
     each page, one partition after another as they are completed.
 
-    A partition's batches are yielded after its counts were verified, so no row is yielded twice and none of a partition
-    that does not add up. The first partition that fails ends the iteration with its error. Records that cannot be
-    decoded are in ``rejected``; after the last batch they raise RejectedRecordsError, unless ``allow_rejected``.
+    A partition's batches are yielded after its counts were verified, so none is of a partition that does not add up.
+    Days of a ``changes`` stream come in order, and are not merged: a record that two of them have (in the ``lookback``
+    of the later one, or changed in between) comes with both, the last time with its newest values.
+
+    The first partition that fails ends the iteration with its error. Records that cannot be decoded are in
+    ``rejected``; after the last batch they raise RejectedRecordsError, unless ``allow_rejected``.
 
     Closing the iterator early ends the read.
 
