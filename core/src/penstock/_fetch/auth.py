@@ -79,7 +79,8 @@ class Signer:
         if (url := sendable(request.url)) != request.url:  # what is signed is what leaves
             request = evolve(request, url=url)
         grant, skew = self.grant(), self.skew
-        request = self._with_headers(request)
+        if self.headers:
+            request = self._with_headers(request)
         signed = self.authenticator.sign(request, self.clock.now() + skew, grant)
         check_returned(self.authenticator.sign, signed, Request, "request.with_headers(...)")
         for name, value in (*signed.params, *signed.headers):
