@@ -13,6 +13,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from penstock import Batch, LockHeldError, OutputClosedError, TargetError, UsageError
@@ -31,6 +32,7 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins import penstock_sinks
+from penstock_plugins.files.locks import acquire
 from penstock_plugins.files.single import SingleFileSink
 from penstock_plugins.files.stdout import StdoutSink
 
@@ -266,6 +268,30 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
     target.close()
 
     assert refused.value.run_id == "r1"
+
+
+def test_a_lock_that_an_ending_run_removed_is_taken_again(tmp_path, monkeypatch):
+    """
+    A run that ends may remove the lock's file after another one opened it: a third run would make a new one.
+    """
+    sink = a_sink(f"jsonl:{tmp_path / 'clicks.jsonl'}")
+    removed: list[Path] = []
+
+    def acquired(path: Path, what: str, run_id: str) -> BinaryIO:
+        lock = acquire(path, what, run_id)
+        if not removed:
+            path.unlink()
+            removed.append(path)
+        return lock
+
+    monkeypatch.setattr("penstock_plugins.files.single.acquire", acquired)
+    target = sink.open(SOURCE, "r1")
+
+    assert removed[0].exists()
+    with pytest.raises(LockHeldError):
+        sink.open(SOURCE, "r2")
+    target.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_begins_while_another_one_ends_is_a_run_of_its_own(tmp_path):
