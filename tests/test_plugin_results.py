@@ -406,16 +406,19 @@ def test_a_target_that_cannot_be_opened_to_look_names_the_sink(tmp_path: Path) -
         provider.plan()
 
 
-def test_a_writer_that_cannot_abort_does_not_hide_why_it_was_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(404, "404"), ([{"id": None}], "all 1 records were rejected")], ids=["read", "replacement"]
+)
+def test_a_writer_that_cannot_abort_does_not_hide_why_it_was_to(tmp_path: Path, answer: Any, reason: str) -> None:
     """
-    The error of the read stays; a note of the run names the sink.
+    The error of the read, or of what may not replace former rows, stays; a note of the run names the sink.
     """
-    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: 404)
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: answer)
     provider.sink = DefectiveSink(tmp_path / "ledger.sqlite", method="abort", error=KeyError("x"))
 
     report = provider.run()
 
-    assert "404" in report.errors[0]["message"]
+    assert reason in report.errors[0]["message"]
     assert any(re.search(rf"the sink \w+ failed with KeyError: 'x' {HERE}\.", note) for note in provider.notes)
 
 

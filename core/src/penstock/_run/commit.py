@@ -258,8 +258,8 @@ class Committer:
         try:
             with sink_errors(type(self.target).__name__):
                 read.loaded.writer.abort()
-        except PenstockError as error:
-            keep = Keep(error=error)
+        except PenstockError as error:  # the reason to keep the former rows is reported
+            self.log.note(f"{read.partition}: {error}")
         if keep.error is not None:
             self.failures.add(read.result.planned, (read.partition,), keep.error)
             return
