@@ -4,8 +4,9 @@ Write the tables of the documentation that are made from declarations, and the s
 A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
-- elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
-  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events``, ``conforms`` or ``proofs``.
+- elsewhere ``reference of connectors`` and other pages (see :mod:`reference`), ``source keys``, ``bounds``,
+  ``fixed bounds``, ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events``, ``conforms`` or
+  ``proofs``.
 
 A test holds every file to what this script would write.
 """
@@ -18,6 +19,7 @@ import tomllib
 import typing
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from penstock._plugins.registry import Registry
 from penstock.redact import Secret
 from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.testing.conformance import CHECKS
-from reference import reference
+from reference import CHAPTERS, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -174,7 +176,7 @@ def generated(path: Path, registry: Registry) -> str:
         "sinks": lambda: sinks(registry),
         "parts": lambda: parts(registry),
         "decisions": decisions,
-        "reference": lambda: reference(registry),
+        **{f"reference of {page}": partial(reference, page, registry) for page in CHAPTERS},
         "conforms": conforms,
         "modules": modules,
         "helpers": helpers,

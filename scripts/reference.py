@@ -1,8 +1,8 @@
 """
-The reference of the public API, from the source: the names in ``penstock/__init__.py``, the hooks, and the named
-components.
+The four pages of the reference of the public API, from the source: the names in ``penstock/__init__.py``, the hooks,
+and the named components.
 
-Types and defaults are shown as they are written, so that the page is the same on each version of Python.
+Types and defaults are shown as they are written, so that a page is the same on each version of Python.
 """
 
 import ast
@@ -19,53 +19,68 @@ import penstock
 from penstock._plugins.offers import COMPONENT_KINDS
 from penstock._plugins.registry import Registry
 
-# Heading, modules, and what a reader does with them.
-CHAPTERS = (
-    ("Connectors and streams", ("connector",), "What a connector declares."),
-    ("Records", ("records",), "The columns of a record class."),
-    ("Requests and responses", ("model", "templates"), "The values that functions and components take and return."),
-    ("Bodies", ("envelope", "report_files"), "Where the records are in a body."),
-    ("Components", ("verdicts", "protocols"), "Authenticators, judges, paginators, pollers, decoders."),
-    ("Writes", ("actions",), "What `penstock act` sends."),
-    ("Sandboxes", ("sandbox.app", "sandbox.base"), "Local imitations of providers."),
-    (
-        "Commands, filters, secrets",
-        ("commands.declaration", "filters", "names", "redact", "fault_points"),
-        "The rest that a plugin may use.",
+# For each page its chapters: heading, modules, and what a reader does with them.
+CHAPTERS = {
+    "connectors": (
+        ("Connectors and streams", ("connector",), "What a connector declares."),
+        ("Records", ("records",), "The columns of a record class."),
+        ("Requests and responses", ("model", "templates"), "The values that functions and components take and return."),
+        ("Bodies", ("envelope", "report_files"), "Where the records are in a body."),
+        ("Writes", ("actions",), "What `penstock act` sends."),
+        ("Sandboxes", ("sandbox.app", "sandbox.base"), "Local imitations of providers."),
+        (
+            "Commands, filters, secrets",
+            ("commands.declaration", "filters", "names", "redact", "fault_points"),
+            "The rest that a plugin may use.",
+        ),
     ),
-    ("Sinks", ("sinks",), "Outputs and their ledgers."),
-    (
-        "Results",
-        ("_project.run_result", "_project.plan", "_plan.plan", "results"),
-        "What the methods of `Project` return.",
+    "components": (
+        ("Components", ("verdicts", "protocols"), "Authenticators, judges, paginators, pollers, decoders."),
     ),
-)
+    "sinks": (("Sinks", ("sinks",), "Outputs and their ledgers."),),
+    "python": (
+        (
+            "Results",
+            ("_project.run_result", "_project.plan", "_plan.plan", "results"),
+            "What the methods of `Project` return.",
+        ),
+    ),
+}
 OF_THE_RECORD = "of the record class"
 PUBLIC = penstock.public_names()
 OMITTED = {"SourceSettings"}  # its keys are listed in docs/configuration.md
 
 
-def reference(registry: Registry) -> list[str]:
-    """The lines of the page."""
+def reference(page: str, registry: Registry) -> list[str]:
+    """The lines of a page of ``CHAPTERS``."""
     lines: list[str] = []
-    placed = {f"penstock.{module}" for _, modules, _ in CHAPTERS for module in modules}
-    rest = [module for module in dict.fromkeys(PUBLIC.values()) if module not in {*placed, "penstock.errors"}]
-    others = tuple(one.removeprefix("penstock.") for one in rest)
-    chapters = [*CHAPTERS, ("Python programs", others, "See [the page on Python](python.md) for examples.")]
+    chapters = CHAPTERS[page]
+    if page == "python":
+        chapters += (("Python programs", _other_modules(), "See [the page on Python](python.md) for examples."),)
     for title, modules, about in chapters:
         lines += [f"## {title}", "", about, ""]
         for module in modules:
             for name in _in_order(f"penstock.{module}"):
                 lines += _entry(f"penstock.{module}", name)
-    lines += ["## Components by name", "", "`named(NAME, **options)` makes one of these.", ""]
-    for kind in COMPONENT_KINDS:
-        for name, one in registry.components(kind).items():
-            lines += _component(kind, name, one.factory, one.summary)
-    lines += ["## Hooks", "", "Each has an example in [hooks](hooks.md).", "", *_hooks()]
-    lines += ["## Errors", "", "What a component may raise, and how the run then ends.", "", *_errors()]
+    if page == "connectors":
+        lines += ["## Hooks", "", "Each has an example in [hooks](hooks.md).", "", *_hooks()]
+    if page == "components":
+        lines += ["## Components by name", "", "`named(NAME, **options)` makes one of these.", ""]
+        for kind in COMPONENT_KINDS:
+            for name, one in registry.components(kind).items():
+                lines += _component(kind, name, one.factory, one.summary)
+    if page == "python":
+        lines += ["## Errors", "", "What a component may raise, and how the run then ends.", "", *_errors()]
     titles = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
     contents = [f"- [{title}](#{re.sub(r'[^a-z -]', '', title.lower()).replace(' ', '-')})" for title in titles]
-    return [*contents, "", *lines]
+    return [*contents, "", *lines] if len(contents) > 1 else lines
+
+
+def _other_modules() -> tuple[str, ...]:
+    """The modules with public names that no chapter has."""
+    placed = {module for chapters in CHAPTERS.values() for _, modules, _ in chapters for module in modules}
+    public = dict.fromkeys(module.removeprefix("penstock.") for module in PUBLIC.values())
+    return tuple(module for module in public if module not in {*placed, "errors"})
 
 
 def _in_order(module: str) -> list[str]:

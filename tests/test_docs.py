@@ -370,7 +370,7 @@ def test_the_reference_names_every_parameter() -> None:
     """
     The line of a public function has all its parameters, with their names.
     """
-    page = (ROOT / "docs" / "reference.md").read_text()
+    page = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("reference-*.md")))
     functions = {name: one for name in penstock.public_names() if inspect.isfunction(one := getattr(penstock, name))}
     shown = {name: re.search(rf"^### {name}\n\n`{name}\((.*)\)", page, re.MULTILINE) for name in functions}
 
