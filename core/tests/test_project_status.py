@@ -17,6 +17,7 @@ from penstock._project.target_query import RUNS_AT_ONCE, SelectedTarget, ledgers
 from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
+from penstock.results import NO_LONGER_SERVED
 from penstock.sandbox.server import Server
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -385,6 +386,29 @@ def test_a_failed_day_that_left_retention_states_that_no_run_reads_it(
     }
     later.forget("shop", "sales", since=FIRST, until=FIRST)
     assert {problem.first_day for problem in later.status().targets[0].problems} == {FIRST + timedelta(days=1)}
+
+
+def test_the_retention_of_a_day_is_that_of_its_account_s_zone(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    A day that a run still reads, since it is a day earlier where the account is, is not said to have left retention.
+    """
+    three_days = evolve(SALES, earliest=lambda today: today - timedelta(days=3))
+    plugins = (ConnectorPlugin(evolve(PLUGINS[0].declared, streams=[three_days])), *PLUGINS[1:])
+    values = config(server, tmp_path)
+    values["source"]["shop"]["accounts"] = {"7": {"timezone": "Pacific/Pago_Pago"}}
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if day == str(FIRST) else answer
+    Project(values, plugins=plugins, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    later = Project(values, plugins=plugins, environ={}, clock=ADayLater)
+    planned = later.plan("daily", since=FIRST).partitions
+    read = {one.partition.as_dict()["shop_id"] for one in planned if one.reason == "failed"}
+    gone = {
+        problem.account["shop_id"]
+        for problem in later.status().targets[0].problems
+        if problem.kind == "failed" and problem.reason.startswith(NO_LONGER_SERVED)
+    }
+
+    assert (read, gone) == ({"7"}, {"8"})
 
 
 def test_status_does_not_depend_on_the_retention_of_a_connector(server: Server, shop: Shop, tmp_path: Path) -> None:

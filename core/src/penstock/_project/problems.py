@@ -36,13 +36,13 @@ def problems_of(
     status: SourceStatus,
     now: datetime,
     accounts: Sequence[str],
-    first_served: Callable[[str], date | None],
+    first_served: Callable[[AccountStatus], date | None],
 ) -> list[Problem]:
     """
     The problems of a source: a pause, failed partitions by reason, gaps, rejected records, accounts not read or not
     listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
-    made for. ``first_served``: of a stream, the first day that its provider serves, where it is known. What left the
-    configuration needs no attention: no run reads it.
+    made for. ``first_served``: the first day that the provider serves, where it is known. What left the configuration
+    needs no attention: no run reads it.
     """
     if not status.configured:
         return []
@@ -72,7 +72,7 @@ def problems_of(
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
         if _is_flawed(account):
-            first = first_served(account.stream) if account.failed else None
+            first = first_served(account) if account.failed else None
             problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
                 for (kind, reason), entries in _by_reason(next(flawed), first).items()

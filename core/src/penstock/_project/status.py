@@ -110,16 +110,18 @@ def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
         return None
 
 
-def _first_served(configured: ConfiguredSource | None, now: datetime, stream: str) -> date | None:
+def _first_served(configured: ConfiguredSource | None, now: datetime, account: AccountStatus) -> date | None:
     """
-    The first day that the provider serves of a stream; None: not stated, or the stream is not there any more, or its
-    connector has a defect, which a plan names.
+    The first day that the provider serves of a stream, in the zone of an account; None: not stated, or the stream is
+    not there any more, or its connector has a defect, which a plan names.
     """
     if configured is None:
         return None
-    served = (first_served(configured, found, now) for found in configured.streams if found.name == stream)
     with suppress(*FAILURES):
-        return next(served, None)
+        source = configured.for_account(None, account.timezone)
+        return next(
+            (first_served(source, found, now) for found in source.streams if found.name == account.stream), None
+        )
     return None
 
 
