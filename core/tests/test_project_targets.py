@@ -5,6 +5,7 @@ The Python API on what was delivered: forget, verify, deleted and rejected rows,
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,11 +15,12 @@ from typing import Any
 
 import penstock
 import pytest
+from attrs import evolve
+from other_sink import OtherSinks, other, project_of
 from penstock import (
     Adoption,
     Batch,
     ConfigError,
-    Ledger,
     LedgerEntry,
     Partition,
     PluginError,
@@ -30,9 +32,8 @@ from penstock import (
 from penstock._util.former_protocols import METHODS
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
-from penstock_plugins.files.sink import FileSink
-from penstock_plugins.files.target import FileTarget
-from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config
+from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config, without_id
+from sqlite_statements import Statements
 
 pytestmark = pytest.mark.slow
 
@@ -52,119 +53,109 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert reasons == {"7": "missing", "8": "open"}
 
 
-class OtherTarget(SimpleNamespace):
-    """A target of another author, without a base class."""
+@pytest.fixture
+def sinks() -> OtherSinks:
+    return OtherSinks()
 
 
-class OtherLedger(SimpleNamespace):
-    """A ledger of another author, without a base class."""
+@pytest.fixture
+def other_project(sinks: OtherSinks, server: Server, tmp_path: Path) -> Project:
+    """A project that has delivered to a sink of another author."""
+    project = project_of(sinks, server, tmp_path)
+    project.run("daily", **DAYS)
+    sinks.run_ids.clear()
+    return project
 
 
-def test_a_target_without_the_ledger_that_its_sink_states_is_named(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_target_without_the_ledger_that_its_sink_states_is_named(other_project: Project, sinks: OtherSinks) -> None:
     """
     ``forget`` names the class of the sink, which is wrong about it.
     """
-    project.run("daily", **DAYS)
-    opened = FileSink.open
+    sinks.target = lambda own: {"ledger": None}
 
-    def without_ledger(*arguments: Any) -> Any:
-        return OtherTarget(close=opened(*arguments).close, notices=(), ledger=None)
-
-    monkeypatch.setattr(FileSink, "open", without_ledger)
-
-    with pytest.raises(UsageError, match=r"FileSink\.keeps_ledger is true, and its target has no ledger"):
-        project.forget("shop", "sales", **DAYS)
+    with pytest.raises(UsageError, match=r"OtherSink\.keeps_ledger is true, and its target has no ledger"):
+        other_project.forget("shop", "sales", **DAYS)
 
 
-def test_forget_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_reads_a_history_some_days_at_a_time(other_project: Project, sinks: OtherSinks) -> None:
     """
     All days are forgotten, and the ledger's rows of all of them are never in memory together.
     """
-    project.run("daily", **DAYS)
-    held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
+    held = held_of_a_long_history(sinks)
 
-    forgotten = project.forget("shop", "sales", **DAYS)
+    forgotten = other_project.forget("shop", "sales", **DAYS)
 
     assert [one.partitions for one in forgotten.targets] == [6]
-    assert max(held) == 2  # a day of both accounts
-    assert {one.reason for one in project.plan("daily", **DAYS).partitions} == {"missing"}
+    assert max(held["entries"]) == 2  # a day of both accounts
+    assert {one.reason for one in other_project.plan("daily", **DAYS).partitions} == {"missing"}
 
 
-def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_reads_a_history_some_days_at_a_time(other_project: Project, sinks: OtherSinks) -> None:
     """
     All partitions are compared, each once, and the ledger's rows of all days are never in memory together.
     """
-    project.run("daily", **DAYS)
-    held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
+    held = held_of_a_long_history(sinks)
 
-    found = project.verify("daily")
+    found = other_project.verify("daily")
 
     assert (found.partitions, found.differences) == (6, ())
-    assert sum(held) == 6
-    assert max(held) == 2  # a day of both accounts
+    assert sum(held["entries"]) == 6
+    assert max(held["entries"]) == 2  # a day of both accounts
 
 
-def rows_held(monkeypatch: pytest.MonkeyPatch, method: str = "entries") -> list[int]:
-    """The number of rows that each query of a ledger by this method returns from now on."""
-    held: list[int] = []
-    query = getattr(SqliteLedger, method)
+def held_of_a_long_history(sinks: OtherSinks) -> dict[str, list[int]]:
+    """
+    The number of rows that each query of a ledger returns from now on, by method. The ledger states ten thousand
+    times as many partitions as it has, so that the rows of one day are as many as may be read at once.
+    """
+    held: dict[str, list[int]] = {"entries": [], "delivered_sums": []}
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        found = query(*arguments, **options)
-        found = found if isinstance(found, dict) else list(found)
-        held.append(len(found))
-        return found
+    def counted(name: str, query: Callable[..., Any]) -> Callable[..., Any]:
+        def queried(*arguments: Any, **options: Any) -> Any:
+            found = query(*arguments, **options)
+            found = found if isinstance(found, dict) else list(found)
+            held[name].append(len(found))
+            return found
 
-    monkeypatch.setattr(SqliteLedger, method, counted)
+        return queried
+
+    def long_ledger(own: Any) -> dict[str, Any]:
+        def counts(*arguments: Any) -> Any:
+            return tuple(evolve(count, partitions=10_000 * count.partitions) for count in own.counts(*arguments))
+
+        return {"counts": counts, **{name: counted(name, getattr(own, name)) for name in held}}
+
+    sinks.ledger = long_ledger
     return held
 
 
 @pytest.mark.parametrize("daily", [False, True], ids=["by month", "by day"])
-def test_totals_read_a_history_some_days_at_a_time(
-    project: Project, monkeypatch: pytest.MonkeyPatch, daily: bool
-) -> None:
+def test_totals_read_a_history_some_days_at_a_time(other_project: Project, sinks: OtherSinks, daily: bool) -> None:
     """
     The totals are the same, in the same order, and the sums of all days are never in memory together. Whole rows of the
     ledger are not read.
     """
-    project.run("daily", **DAYS)
-    whole = project.totals("daily", daily=daily).totals
-    entries, held = rows_held(monkeypatch), rows_held(monkeypatch, "delivered_sums")
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
+    whole = other_project.totals("daily", daily=daily).totals
+    held = held_of_a_long_history(sinks)
 
-    totals = project.totals("daily", daily=daily).totals
+    totals = other_project.totals("daily", daily=daily).totals
 
     assert totals == whole
     assert [(total.account["shop_id"], total.rows) for total in totals] == (
         [("7", 2)] * 3 + [("8", 2)] * 3 if daily else [("7", 6), ("8", 6)]
     )
-    assert max(held) == 2  # a day of both accounts
-    assert not entries
+    assert max(held["delivered_sums"]) == 2  # a day of both accounts
+    assert not held["entries"]
 
 
-def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(other_project: Project, sinks: OtherSinks) -> None:
     """
     A ledger of another author need not list sums.
     """
-    project.run("daily", **DAYS)
-    totals = [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)]
-    opened = FileSink.open_readonly
+    totals = [other_project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)]
+    sinks.lacks = {"delivered_sums"}
 
-    def without_sums(*arguments: Any) -> Any:
-        target = opened(*arguments)
-        own = target.ledger
-        ledger = OtherLedger(runs=own.runs, sources=own.sources, counts=own.counts, entries=own.entries)
-        return OtherTarget(close=target.close, ledger=ledger)
-
-    monkeypatch.setattr(FileSink, "open_readonly", without_sums)
-
-    assert [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)] == totals
+    assert [other_project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)] == totals
     assert [len(several) for several in totals] == [1, 3]
 
 
@@ -172,77 +163,58 @@ def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The number of partitions that are read does not depend on the length of the history in the ledger.
+    The number of partitions that are read does not depend on the length of the history in the ledger. Only the names of
+    all files are, for the list of them beside the files.
     """
     project.run("daily", **DAYS)
-    held = rows_held(monkeypatch)
+    statements = Statements()
+    monkeypatch.setattr(sqlite3, "connect", statements.connect)
 
     project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
 
-    assert set(held) == {2}
+    assert max(len(one.rows) for one in statements.of("select source, stream, partition, version")) == 2
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["readings", "rows"])
 def test_forgetting_takes_place_at_the_time_of_the_projects_clock(
-    project: Project, monkeypatch: pytest.MonkeyPatch, rows: bool
+    other_project: Project, sinks: OtherSinks, rows: bool
 ) -> None:
     """
     The id of the run that holds the lock, and the readings without rows in place of those that are deleted.
     """
-    project.run("daily", **DAYS)
-    locked_by, read_at = run_ids(monkeypatch), times_read(monkeypatch)
+    read_at: list[datetime | None] = []
 
-    project.forget("shop", "sales", **DAYS, rows=rows)
+    def noted(own: Any) -> dict[str, Any]:
+        def commit_group(commits: Any) -> Any:
+            read_at.extend(entry.read_at for _, entry in commits)
+            return own.commit_group(commits)
 
-    assert [run_id[: len(STAMP)] for run_id in locked_by] == [STAMP]
+        return {"commit_group": commit_group}
+
+    sinks.target = noted
+
+    other_project.forget("shop", "sales", **DAYS, rows=rows)
+
+    assert [run_id[: len(STAMP)] for run_id in sinks.run_ids] == [STAMP]
     assert read_at == ([NOW] * 6 if rows else [])
 
 
-def test_repair_and_adopt_use_the_clock_of_the_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_and_adopt_use_the_clock_of_the_project(other_project: Project, sinks: OtherSinks) -> None:
     """
     The ids of the runs that hold the locks.
     """
-    project.run("daily", **DAYS)
-    locked_by = run_ids(monkeypatch)
 
-    def adopt(sink: FileSink, source: str, run_id: str, streams: Any, place: str, *, confirmed: bool) -> Adoption:
-        locked_by.append(run_id)
+    def adopt(source: str, run_id: str, streams: Any, place: str, *, confirmed: bool) -> Adoption:
+        sinks.run_ids.append(run_id)
         return Adoption(stream="sales", place=place, rows=0, partitions=0, delivered=0)
 
-    monkeypatch.setattr(FileSink, "adopt", adopt, raising=False)
-    monkeypatch.setattr(FileSink, "unrecognised", lambda sink, source, streams: ["public.sales"], raising=False)
+    sinks.sink = {"adopt": adopt, "unrecognised": lambda source, streams: ["public.sales"]}
 
-    project.verify("daily", repair=True)
-    project.adopt("shop", "public.sales")
-    project.adopt()
+    other_project.verify("daily", repair=True)
+    other_project.adopt("shop", "public.sales")
+    other_project.adopt()
 
-    assert [run_id[: len(STAMP)] for run_id in locked_by] == [STAMP] * 3
-
-
-def times_read(monkeypatch: pytest.MonkeyPatch) -> list[datetime | None]:
-    """The times of the readings that are committed from now on."""
-    times: list[datetime | None] = []
-    commit_group = FileTarget.commit_group
-
-    def committed(target: FileTarget, commits: Any) -> Any:
-        times.extend(entry.read_at for _, entry in commits)
-        return commit_group(target, commits)
-
-    monkeypatch.setattr(FileTarget, "commit_group", committed)
-    return times
-
-
-def run_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the runs that open a target for writing from now on."""
-    ids: list[str] = []
-    open_ = FileSink.open
-
-    def opened(sink: FileSink, source: str, run_id: str, *arguments: Any, **options: Any) -> Any:
-        ids.append(run_id)
-        return open_(sink, source, run_id, *arguments, **options)
-
-    monkeypatch.setattr(FileSink, "open", opened)
-    return ids
+    assert [run_id[: len(STAMP)] for run_id in sinks.run_ids] == [STAMP] * 3
 
 
 def test_rows_that_differ_from_the_ledger_are_found_and_read_again(project: Project, tmp_path: Path) -> None:
@@ -370,10 +342,7 @@ def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     """
     Rejected records are values with stream, partition, path, reason and the record.
     """
-    shop.change = lambda shop, day, answer: {
-        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
-        "total": 2,
-    }
+    shop.change = without_id
     project.run("daily", since=LAST, until=LAST, accounts=["7"])
 
     (one,) = project.rejected("shop").rejected
@@ -383,17 +352,14 @@ def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
 
 
 def test_a_ledger_whose_rejected_takes_no_days_gives_the_same(
-    project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, shop: Shop, sinks: OtherSinks
 ) -> None:
     """
     The documentation for authors of sinks had no days before they were added.
     """
-    rejected = SqliteLedger.rejected
-    monkeypatch.setattr(SqliteLedger, "rejected", lambda self, source=None, stream=None: rejected(self, source, stream))
-    shop.change = lambda shop, day, answer: {
-        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
-        "total": 2,
-    }
+    sinks.ledger = lambda own: {"rejected": lambda source=None, stream=None: own.rejected(source, stream)}
+    shop.change = without_id
+    project = project_of(sinks, server, tmp_path)
     project.run("daily", **DAYS, accounts=["7"])
 
     found = project.rejected("shop", since=LAST, until=LAST).rejected
@@ -459,22 +425,18 @@ def test_totals_are_sums_by_account_and_period(project: Project) -> None:
 
 @pytest.mark.parametrize("stated", ["address", "run", "text"])
 def test_two_names_of_one_target_are_one_to_forget(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str
+    server: Server, tmp_path: Path, sinks: OtherSinks, stated: str
 ) -> None:
     """
     The lock of a place excludes other runs, not another name of the place, also where the sink states no address, and
     the run that holds the lock in a text only.
     """
     known = stated == "address"
-    if not known:
-        monkeypatch.delattr(FileSink, "address")
-    if stated == "text":
-        monkeypatch.setattr("penstock_plugins.files.locks._run_id", lambda holder: None)
-    values = config(server, tmp_path)
-    (tmp_path / "link").symlink_to(values["sink"]["files"]["path"])
-    values["sink"]["alias"] = {"kind": "jsonl", "path": str(tmp_path / "link")}
-    values["pipeline"]["weekly"] = {"source": "shop", "sink": "alias"}
-    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    sinks.lacks = () if known else {"address"}
+    sinks.names_holder = stated != "text"
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    alias = {"alias": {"kind": "other", "path": str(tmp_path / "link")}}
+    project = project_of(sinks, server, tmp_path, alias, weekly={"source": "shop", "sink": "alias"})
     project.run("daily", **DAYS)
     project.run("weekly", **DAYS)
 
@@ -672,17 +634,9 @@ class DecliningWriter:
         """There is nothing to drop."""
 
 
-class OtherSink:
-    """A sink of another author, without a base class; its targets are this one."""
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-    def open(self, source: str, run_id: str, streams: Any = ()) -> Any:
-        return self.target
-
-    def open_readonly(self, source: str) -> None:
-        """It was never written."""
+def sink_of(target: Any) -> Any:
+    """A sink of another author; its targets are this one, and it was never written."""
+    return other("OtherSink", open=lambda source, run_id, streams=(): target, open_readonly=lambda source: None)
 
 
 class ProtocolTarget(Target):
@@ -705,7 +659,7 @@ def test_any_target_has_the_defaults(server: Server, tmp_path: Path, target: Any
     """
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
-    result = project.run("shop", to=OtherSink(target), **DAYS)
+    result = project.run("shop", to=sink_of(target), **DAYS)
 
     assert {error["reason"] for error in result.errors} == {"it is full"}
 
@@ -721,12 +675,11 @@ def test_a_ledger_that_records_failures_one_by_one_has_each_once(server: Server,
         if partition in refused:
             raise TargetError("this text cannot be stored")
 
-    required = [name for name in dir(Ledger) if not name.startswith("_") and name not in ("fail_all", "delivered_sums")]
-    ledger = OtherLedger(**{**{name: getattr(own, name) for name in required}, "fail": fail})
-    target = OtherTarget(begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
+    ledger = other("OtherLedger", own, {"fail_all", "delivered_sums"}, fail=fail)
+    target = other("OtherTarget", begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
-    result = project.run("shop", to=OtherSink(target), **DAYS)
+    result = project.run("shop", to=sink_of(target), **DAYS)
 
     assert len(recorded) == len(set(recorded)) == len(result.errors) - len(refused) > 1
     assert not set(recorded) & set(refused)
@@ -737,13 +690,12 @@ def test_a_method_that_a_ledger_must_have_has_no_default(server: Server, tmp_pat
     What a run records there would be lost.
     """
     own = SqliteLedger(tmp_path / "ledger.sqlite")
-    others = [name for name in dir(Ledger) if not name.startswith("_") and name not in ("fail", "fail_all")]
-    ledger = OtherLedger(**{name: getattr(own, name) for name in others})
-    target = OtherTarget(begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
+    ledger = other("OtherLedger", own, {"fail", "fail_all"})
+    target = other("OtherTarget", begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
     with pytest.raises(PluginError, match=r"the sink OtherLedger failed with AttributeError: .*fail"):
-        project.run("shop", to=OtherSink(target), **DAYS)
+        project.run("shop", to=sink_of(target), **DAYS)
 
 
 @pytest.mark.parametrize("bases", [("BaseTarget", "{}"), ("{}", "BaseTarget"), ("{}",)], ids=" ".join)
