@@ -337,16 +337,16 @@ def test_final_days_are_read_within_their_window_only(many, statements):
     assert len(statements.rows) == len(found)
 
 
-def test_final_days_are_read_some_days_at_a_time(many, statements, monkeypatch):
+def test_final_days_are_read_some_days_at_a_time(many, statements):
     """
     The client of a database holds the rows of a query: those of a long history are of several.
     """
     window = {"since": date(2026, 1, 1), "until": date(2026, 12, 31)}
     whole = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 10)
     statements.clear()
 
-    found = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
+    others = [f"other {number}" for number in range(1998)]  # five of their days are ten thousand rows
+    found = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b", *others]))
 
     held = [len(one.rows) for one in statements.executed]
     assert sorted(found) == sorted(whole)
@@ -680,22 +680,21 @@ def test_times_without_a_zone_are_refused(ledger):
         ledger.deliver(evolve(DELIVERY, read_at=NIGHT.replace(tzinfo=None)))
 
 
-def test_rejected_records_are_read_as_they_are_taken(ledger, statements, monkeypatch):
+def test_rejected_records_are_read_as_they_are_taken(ledger, statements):
     """
     Some at a time, each with the row of its partition, also where a partition goes on after them.
     """
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
     days = [day_of("1", date(2026, 3, number)) for number in (1, 2, 3)]
     for day in days:
-        ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD, BAD, BAD)))
+        ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD,) * 4000))
     statements.clear()
     records = ledger.rejected("talroo")
     first = next(records)
     (query,) = statements.of("from rejected")
     taken_first = len(query.rows)
 
-    assert [entry.partition for entry, _ in (first, *records)] == [day for day in days for _ in range(3)]
-    assert (taken_first, len(query.rows)) == (2, 9)
+    assert [entry.partition for entry, _ in (first, *records)] == [day for day in days for _ in range(4000)]
+    assert (taken_first, len(query.rows)) == (10_000, 12_000)
 
 
 @pytest.mark.parametrize("source", [None, "talroo"])

@@ -117,22 +117,20 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "target"
 
 
-def test_rejected_records_of_a_window(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_records_of_a_window(place: Path) -> None:
     """
     A window of days chooses among them; they are fetched some at a time.
     """
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
-    monkeypatch.setattr("penstock_plugins.duckdb.database.Database.rows_at_once", 2)
-    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
+    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(600))
     target = sink(place).open(SOURCE, "r1")
     for day in (1, 2):
-        deliver(target, a_day(day), [(CLICKS, [click(day)])], rejected=3, rejected_records=bad)
+        deliver(target, a_day(day), [(CLICKS, [click(day)])], rejected=600, rejected_records=bad)
     found = [(entry.partition, one) for entry, one in target.ledger.rejected(SOURCE)]
     first = [(entry.partition, one) for entry, one in target.ledger.rejected(SOURCE, until=a_day(1).day)]
     target.close()
 
     assert found == [(a_day(day), one) for day in (1, 2) for one in bad]
-    assert first == found[:3]
+    assert first == found[:600]
 
 
 def test_another_process_is_refused_by_name(place: Path) -> None:

@@ -791,16 +791,14 @@ def test_no_row_is_lost_where_a_temporary_table_cannot_be_written(
     assert query(dsn, "select count(*) from acme.clicks") == [(19,)]
 
 
-def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypatch):
+def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str):
     """
     The client holds some at a time, in a transaction that ends with the last one. A window of days chooses among them.
     """
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(database.Database, "rows_at_once", 2)
-    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
+    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(6000))
     target = sink(dsn).open(SOURCE, "r1")
     for day in (1, 2):
-        deliver(target, [click(day)], partition=a_day(day), rejected=3, rejected_records=bad)
+        deliver(target, [click(day)], partition=a_day(day), rejected=6000, rejected_records=bad)
     found = target.ledger.rejected(SOURCE)
     first = next(found)
     (*_, not_fetched, _, _) = target.database.run("fetch 1 from penstock_rows").fetchone() or ()
@@ -811,8 +809,10 @@ def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypat
     target.close()
 
     assert (first[0].partition, first[1]) == (a_day(1), bad[0])
-    assert not_fetched == "$[2]"
-    assert others == [(a_day(1), "$[1]"), *((a_day(2), one.path) for one in bad)]
+    assert not_fetched == "$[4000]"  # of the second day: ten thousand are fetched
+    assert others == [
+        (a_day(day), one.path) for day in (1, 2) for one in bad if (day, one) not in ((1, bad[0]), (2, bad[4000]))
+    ]
     assert second == [(a_day(2), one) for one in bad]
     assert abandoned == first
     assert not in_transaction
