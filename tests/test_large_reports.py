@@ -87,3 +87,16 @@ def test_the_bound_of_a_report_is_a_setting(envelope: BodyDecoder, tmp_path: Pat
 
     assert report.exit_code == 1
     assert "raise max_report_mib" in report.errors[0]["message"]
+
+
+def test_a_report_that_was_accepted_and_cannot_be_decoded_is_read_again(tmp_path: Path) -> None:
+    """
+    A body without a declared column is found when it is decoded; nothing of it is delivered.
+    """
+    shop, bodies = a_shop(tmp_path, b""), [b"Message,Code,Text\nbusy,7,later\n", a_report(3, "1.50")]
+    shop.answer = lambda request: bodies.pop(0)
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("records")) == (0, 3), report.errors
+    assert any("none of the columns of the report is declared" in note for note in shop.notes)

@@ -584,14 +584,32 @@ def test_rows_of_a_cut_answer_are_not_delivered_twice(
     held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Rows are not delivered twice where an answer turns out to be cut after some of its rows were written.
+    Rows are not delivered twice where an answer turns out to be cut after some of its rows were written: the slice is
+    read from its start then.
     """
     monkeypatch.setattr("penstock._read.chunk_writer.MAX_HELD_RECORDS", held)  # a bound, which no setting changes
     times = at(*range(0, 72, 3))
     shop = divided(tmp_path, times)
 
     assert shop.run().exit_code == 0
+    assert (len(set(targets(shop))) < len(targets(shop))) == (held == 0)
     assert sorted(row["id"] for row in shop.rows("orders")) == list(range(len(times)))
+
+
+@pytest.mark.parametrize("held", [0, 20_000], ids=["too many to hold", "held"])
+def test_the_total_of_a_listing_below_its_ceiling_is_promised(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Rows that wait until their slice is known to be whole have the provider's number of records all the same.
+    """
+    monkeypatch.setattr("penstock._read.chunk_writer.MAX_HELD_RECORDS", held)
+    shop = divided(tmp_path, [])
+    shop.answer = lambda request: {"data": [{"id": 1, "at": "2026-06-14T01:00:00"}], "total": 1}
+
+    report = shop.run(until="2026-06-14")
+
+    assert (report.exit_code, report.total("records"), report.total("promised")) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("included", [True, False], ids=["the end is included", "the end is excluded"])

@@ -539,6 +539,18 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeyp
     assert known == {a_lead_day(1, "8")} | ({a_lead_day(3)} if staged else set())
 
 
+def test_a_delivered_file_has_no_temporary_place(sink):
+    """
+    The ledger has only the place where the file is: what is staged there later is of another partition.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]))
+    target = sink.open_readonly(SOURCE)
+    (entry,) = target.ledger.entries(SOURCE, "clicks").values()
+    target.close()
+
+    assert [file.staged for file in entry.files] == [None]
+
+
 @pytest.mark.parametrize("done", ["removed", "compressed", "cut", "edited"])
 def test_an_account_s_file_that_changes_during_a_run_is_not_merged_into(sink, done):
     """
