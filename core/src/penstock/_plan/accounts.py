@@ -18,8 +18,8 @@ from penstock.ledger_interface import Ledger, PendingReport
 @frozen(kw_only=True, eq=False, repr=False)
 class AccountStream:
     """
-    A stream as some accounts see it: the source with their settings and zone, today's fingerprint of these settings
-    and today's version of the reader.
+    A stream as some accounts see it: the source with their settings and zone, the current fingerprint of these settings
+    and the current version of the reader.
     """
 
     stream: Stream

@@ -31,7 +31,7 @@ class ReaderFactory:
     dependencies: Dependencies
     report_adoption: ReportAdoption
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
-    _stream_reads: dict[str, StreamHistory] = field(factory=partial(defaultdict, StreamHistory), init=False)
+    _stream_histories: dict[str, StreamHistory] = field(factory=partial(defaultdict, StreamHistory), init=False)
 
     def reader_of(self, planned: PlannedSlice) -> Reader:
         """The reader of a slice."""
@@ -41,7 +41,7 @@ class ReaderFactory:
             components=components,
             target=self.target if planned.to_deliver else None,
             dependencies=self.dependencies,
-            stream_history=self._stream_reads[planned.stream.name],
+            stream_history=self._stream_histories[planned.stream.name],
             log=self.log,
             clock=self.clock,
         )
