@@ -70,12 +70,12 @@ class RetryBudget:
             self.retries -= 1
             return self.retries >= 0
 
-    def responded(self, source: str) -> None:
+    def record_response(self, source: str) -> None:
         """Record that a request to the source had a response, of any status."""
         with self._lock:
             self._silent[source] = 0
 
-    def gave_up(self, source: str) -> None:
+    def record_give_up(self, source: str) -> None:
         """Record that a request to the source was given up without a response."""
         with self._lock:
             self._silent[source] = self._silent.get(source, 0) + 1

@@ -16,7 +16,17 @@ from attrs import define, field
 
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
-from penstock._fetch.retry_policy import Attempts, CorrectClock, GiveUp, Park, Renew, RetryPolicy, Wait, parked
+from penstock._fetch.retry_policy import (
+    Attempts,
+    CorrectClock,
+    GiveUp,
+    NextStep,
+    Park,
+    Renew,
+    RetryPolicy,
+    Wait,
+    parked,
+)
 from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
@@ -133,20 +143,14 @@ class RetryLoop:
             if not isinstance(verdict, Retry):
                 return verdict
             error = verdict.error
-            step, attempts = (attempts or Attempts(policy=self.policy)).after(
-                verdict,
-                attempt.response,
-                grant=attempt.grant,
-                proven=any(grant is attempt.grant for grant in list(self._proven_grants)),
-                random_fraction=self.random_fraction(),
-            )
+            step, attempts = self._next_step(attempts, verdict, attempt)
             match step:
                 case Renew():
                     expired = attempt.grant
                     operation.on_retry(FailedAttempt(error=error, renewed=True))
-                case CorrectClock(response) if self.signer.correct_clock(response, attempt.skew):
+                case CorrectClock():
                     operation.on_retry(FailedAttempt(error=error, renewed=True))
-                case Wait(seconds, cool_down_s) if self.budget.use_retry(self.source):
+                case Wait(seconds, cool_down_s):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
                     self.deadline.check_pause(seconds)
@@ -154,10 +158,27 @@ class RetryLoop:
                     self.clock.sleep(seconds)
                 case Park(until):
                     return operation.on_give_up(verdict, parked(error, until, self.policy))
-                case GiveUp() | CorrectClock() | Wait():  # the clock is right, or no retry is left
+                case GiveUp():
                     if attempt.response is None:
-                        self.budget.gave_up(self.source)
+                        self.budget.record_give_up(self.source)
                     return operation.on_give_up(verdict, error)
+
+    def _next_step(
+        self, attempts: Attempts | None, verdict: Retry, attempt: _AttemptResult[Result]
+    ) -> tuple[NextStep, Attempts]:
+        """The step after a failed attempt, and the attempts so far. A step that is not possible becomes GiveUp."""
+        step, attempts = (attempts or Attempts(policy=self.policy)).after(
+            verdict,
+            attempt.response,
+            grant=attempt.grant,
+            proven=any(grant is attempt.grant for grant in list(self._proven_grants)),
+            random_fraction=self.random_fraction(),
+        )
+        if isinstance(step, CorrectClock) and not self.signer.correct_clock(step.response, attempt.skew):
+            step = GiveUp()  # the clock is right
+        elif isinstance(step, Wait) and not self.budget.use_retry(self.source):
+            step = GiveUp()  # no retry is left
+        return step, attempts
 
     def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _AttemptResult[Result]:
         """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
@@ -179,7 +200,7 @@ class RetryLoop:
                 operation.on_attempt(response, self.clock.monotonic() - began)
         except PenstockError as error:
             return _AttemptResult(operation.on_no_response(error), grant=signed.grant, skew=signed.skew)
-        self.budget.responded(self.source)
+        self.budget.record_response(self.source)
         verdict, result = operation.judge(response)
         if signed.grant is not None:
             if isinstance(verdict, (Accept, Skip)):
