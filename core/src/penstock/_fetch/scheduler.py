@@ -69,7 +69,7 @@ class Task:
     client_queue: "ClientQueue" = field(init=False)  # from when it is added
     steps: Steps[None] | None = field(default=None, init=False)
     slots: deque["Slot"] = field(init=False)  # from when it starts: a deque is large, and a run has many tasks
-    unsubmitted: int = field(default=0, init=False)  # slots
+    undispatched: int = field(default=0, init=False)  # slots
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
@@ -84,7 +84,7 @@ class Slot:
     """A call that a task waits for, in order."""
 
     call: Call
-    submitted: bool = False
+    dispatched: bool = False
     result: CallResult | None = None
     size: int = 0  # of the body of the result
 
@@ -105,7 +105,7 @@ class ClientQueue:
         self._done = done
         self._started = 0
 
-    def submit(self, task: Task, slot: Slot) -> None:
+    def dispatch(self, task: Task, slot: Slot) -> None:
         """Give a call to a free thread, ``busy`` includes it."""
         if self.busy > self._started:
             self._started += 1
@@ -140,11 +140,11 @@ class ReadAhead:
         bytes_left = self.buffered_bytes + self.under_way * self._largest < self.max_bytes
         return bytes_left and client_queue.busy + client_queue.untaken < READ_AHEAD_FACTOR * client_queue.concurrency
 
-    def submitted(self, client_queue: ClientQueue) -> None:
+    def add_call(self, client_queue: ClientQueue) -> None:
         self.under_way += 1
         client_queue.busy += 1
 
-    def arrived(self, task: Task, slot: Slot, result: CallResult) -> None:
+    def add_result(self, task: Task, slot: Slot, result: CallResult) -> None:
         client_queue, size = task.client_queue, len(result.response.body) if result.response is not None else 0
         self.under_way -= 1
         client_queue.busy -= 1
@@ -169,7 +169,7 @@ class ReadAhead:
                 self.buffered_bytes -= slot.size
                 task.client_queue.untaken -= 1
         task.slots.clear()
-        task.unsubmitted = 0
+        task.undispatched = 0
 
 
 @define(eq=False, repr=False)
@@ -220,7 +220,7 @@ class Scheduler:
                 if self.deadline.run_is_ending:
                     return self._end_all()
                 self._receive_all()
-                self._submit_all()  # before resuming: decoding and writing take a while
+                self._dispatch_all()  # before resuming: decoding and writing take a while
                 if self._resumable:
                     self._resume_next()
                 elif self._active or self.read_ahead.under_way:
@@ -238,13 +238,13 @@ class Scheduler:
             self._client_queues.clear()
             self._released.clear()  # a key may hold a job, with its target
 
-    # --- submitting -------------------------------------------------------------------------------------------------
+    # --- dispatching ------------------------------------------------------------------------------------------------
 
-    def _submit_all(self) -> None:
+    def _dispatch_all(self) -> None:
         """Give calls to the free threads: those of active tasks first, then of new ones."""
         for task in self._active:
-            if task.unsubmitted:
-                self._submit_calls(task)
+            if task.undispatched:
+                self._dispatch_calls(task)
         for client_queue in list(self._client_queues.values()):
             while (
                 client_queue.waiting
@@ -254,20 +254,20 @@ class Scheduler:
             ):
                 self._start(client_queue.waiting.popleft())
 
-    def _submit_calls(self, task: Task) -> None:
+    def _dispatch_calls(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
         client_queue, read_ahead = task.client_queue, self.read_ahead
         for slot in task.slots:
-            if slot.submitted:
+            if slot.dispatched:
                 continue
             # The next body of the oldest task is always allowed, to avoid a deadlock.
             oldest = (task is self._active[0] and slot is task.slots[0]) or read_ahead.under_way == 0
             if client_queue.busy >= client_queue.concurrency or not (oldest or read_ahead.has_room(client_queue)):
                 return
-            slot.submitted = True
-            task.unsubmitted -= 1
-            read_ahead.submitted(client_queue)
-            client_queue.submit(task, slot)
+            slot.dispatched = True
+            task.undispatched -= 1
+            read_ahead.add_call(client_queue)
+            client_queue.dispatch(task, slot)
 
     def _new_queue(self, client: SourceClient) -> "ClientQueue":
         client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
@@ -306,7 +306,7 @@ class Scheduler:
             self._record_result(*self._done.get())
 
     def _record_result(self, task: Task, slot: Slot, result: CallResult) -> None:
-        self.read_ahead.arrived(task, slot, result)
+        self.read_ahead.add_result(task, slot, result)
         if task.active and slot is task.slots[0] and task.resumes_at is None:
             self._resumable.append(task)
 
@@ -338,8 +338,8 @@ class Scheduler:
             else:
                 for call in reversed(step):
                     task.slots.appendleft(Slot(call))
-                task.unsubmitted += len(step)
-                self._submit_calls(task)
+                task.undispatched += len(step)
+                self._dispatch_calls(task)
                 if not step and task.can_resume:
                     self._resumable.appendleft(task)
 
@@ -386,4 +386,4 @@ class Scheduler:
 
 def _is_submitting(task: Task) -> bool:
     """Whether the task waits for the response to a submission that was given to a thread."""
-    return bool(task.slots) and task.slots[0].submitted and task.slots[0].call.submits
+    return bool(task.slots) and task.slots[0].dispatched and task.slots[0].call.submits
