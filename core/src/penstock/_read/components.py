@@ -25,7 +25,7 @@ class Components(NamedTuple):
     paginator: Paginator
     poller: Poller | None
     envelope: BodyDecoder
-    downloads: BodyDecoder
+    download_decoder: BodyDecoder
     row_builder: RowBuilder
     is_one_page: bool  # the paginator never names a second page
     may_cap: bool
@@ -45,7 +45,7 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
         paginator=paginator,
         poller=source.component("poller", stream.poller),
         envelope=envelope,
-        downloads=source.component("decoder", stream.downloads) or envelope,
+        download_decoder=source.component("decoder", stream.downloads) or envelope,
         row_builder=_row_builder_of(source, stream, needed),
         is_one_page=type(paginator) is SinglePage,
         may_cap=paginator.may_cap(),

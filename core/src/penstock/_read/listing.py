@@ -51,15 +51,15 @@ class Listing:
     The pages that follow from one request.
 
     ``is_first_reading``: its slice was not read before, so that what may be a defect of this reading is an error.
-    ``polled``: the first page, if the response to a poll contains it. ``files``: digests of the files read before
-    this one, of a report that has several.
+    ``polled``: the first page, if the response to a poll contains it. ``file_digests``: of the files read before this
+    one, of a report that has several.
     """
 
     context: SliceContext
     envelope: BodyDecoder
     is_first_reading: bool = False
     polled: CallResult | None = None
-    files: set[int] | None = None
+    file_digests: set[int] | None = None
     paginator: Paginator = field(init=False)
     checks: ListingChecks = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
@@ -85,7 +85,7 @@ class Listing:
 
     def calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         """The calls of pages. A further page of a download is requested without credentials, as the first was."""
-        digest = not self.context.components.is_one_page or self.files is not None
+        digest = not self.context.components.is_one_page or self.file_digests is not None
         calls: list[Call] = []
         for request in requests:
             if not self.context.components.is_one_page:
@@ -102,14 +102,14 @@ class Listing:
         """
         if result.digest is None:
             return False
-        if self.files is not None and self._first is None:
-            if result.digest in self.files:
+        if self.file_digests is not None and self._first is None:
+            if result.digest in self.file_digests:
                 raise BrokenBodyError(
                     "two files of the report have the same contents, and whether their records count "
                     "once or twice is not known. Nothing was replaced; the next run makes the report anew. If it "
                     "persists, report it to the provider."
                 )
-            self.files.add(result.digest)
+            self.file_digests.add(result.digest)
         return self.checks.add_digest(result.digest)
 
     def add(self, result: CallResult, loaded: LoadedPage, *, repeat: bool) -> Page:

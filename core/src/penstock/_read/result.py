@@ -44,9 +44,9 @@ class ReadResult(NamedTuple):
         return by_provider if closes is not None and by_provider < closes <= self.read_at else self.read_at
 
 
-class PartitionRead(NamedTuple):
+class PartitionResult(NamedTuple):
     """One partition of a read, to be committed."""
 
-    result: ReadResult
+    read_result: ReadResult
     partition: Partition
     loaded: LoadedPartition

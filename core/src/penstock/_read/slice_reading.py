@@ -218,7 +218,7 @@ class SliceReading:
             check_rows(result)
             return self._open_listings([submission], envelope, polled=result)
         polled = result.call.request.url
-        downloads = [
+        requests = [
             evolve(
                 download,
                 url=download.url if "://" in download.url else urljoin(polled, download.url),
@@ -227,9 +227,9 @@ class SliceReading:
             )
             for download in state.downloads or state.pages
         ]
-        files: set[int] | None = set() if len(state.downloads) > 1 else None
-        body = self.context.components.downloads if state.downloads else envelope
-        return self._open_listings(downloads, body, files=files)
+        file_digests: set[int] | None = set() if len(state.downloads) > 1 else None
+        decoder = self.context.components.download_decoder if state.downloads else envelope
+        return self._open_listings(requests, decoder, file_digests=file_digests)
 
     def _open_listings(
         self,
@@ -237,7 +237,7 @@ class SliceReading:
         envelope: BodyDecoder,
         *,
         polled: CallResult | None = None,
-        files: set[int] | None = None,
+        file_digests: set[int] | None = None,
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
         listings: list[Listing] = []
@@ -247,7 +247,7 @@ class SliceReading:
                 context=self.context,
                 envelope=envelope,
                 polled=polled,
-                files=files,
+                file_digests=file_digests,
                 is_first_reading=self.is_first_reading,
             )
             listings.append(listing)

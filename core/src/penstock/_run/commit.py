@@ -10,7 +10,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plugins.plugin_errors import sink_error, sink_errors
-from penstock._read.result import PartitionRead, ReadResult
+from penstock._read.result import PartitionResult, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import Failures
 from penstock._run.missing_measures import MissingMeasures
@@ -65,15 +65,15 @@ class CommitOrder:
         return ready
 
 
-def _partitions_of(result: ReadResult) -> list[PartitionRead]:
-    return [PartitionRead(result, partition, loaded) for partition, loaded in result.partitions.items()]
+def _partitions_of(result: ReadResult) -> list[PartitionResult]:
+    return [PartitionResult(result, partition, loaded) for partition, loaded in result.partitions.items()]
 
 
 @define(eq=False, repr=False)
 class CommitGroup:
     """The partitions that wait to be committed together."""
 
-    partitions: list[PartitionRead] = field(factory=list, init=False)
+    partitions: list[PartitionResult] = field(factory=list, init=False)
     _rows: int = field(default=0, init=False)
 
     def add(self, result: ReadResult) -> bool:
@@ -92,7 +92,7 @@ class CommitGroup:
     def is_full(self) -> bool:
         return len(self.partitions) >= GROUP_PARTITIONS or self._rows > GROUP_ROWS
 
-    def take(self) -> list[PartitionRead]:
+    def take(self) -> list[PartitionResult]:
         """The partitions of the group, which is empty afterwards."""
         partitions, self.partitions, self._rows = self.partitions, [], 0
         return partitions
@@ -206,34 +206,37 @@ class Committer:
     def _commit_alone(self, result: ReadResult) -> None:
         """Commit partitions one by one; the first that is committed has the undated records."""
         committed: list[ReadResult] = []
-        for read in _partitions_of(result):
-            committed += self._commit([read], () if committed else result.undated)
+        for partition_result in _partitions_of(result):
+            committed += self._commit([partition_result], () if committed else result.undated)
         _drop_reports(committed)
 
-    def _commit(self, partitions: Iterable[PartitionRead], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
+    def _commit(self, partitions: Iterable[PartitionResult], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
         """
         Commit partitions, in four steps; if one cannot be, the others still are. Returns the reads of those committed.
         """
-        replacing: list[PartitionRead] = []
+        replacing: list[PartitionResult] = []
         now, recorded_until, ledger = self.context.clock.now(), self.context.recorded_until, self.target.ledger
-        for read in partitions:  # 1. Check that the rows may replace the former ones.
-            keep = reason_to_keep(read, now, recorded_until, ledger)
+        # 1. Check that the rows may replace the former ones.
+        for partition_result in partitions:
+            keep = reason_to_keep(partition_result, now, recorded_until, ledger)
             if keep is None:
-                replacing.append(read)
+                replacing.append(partition_result)
             else:
-                self._keep_former(read, keep)
-        entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
-        writers = [read.loaded.writer for read in replacing]
+                self._keep_former(partition_result, keep)
+        # 2. Make the new ledger rows.
+        entries = [self._entry(partition_result, undated) for partition_result in replacing]
+        writers = [partition_result.loaded.writer for partition_result in replacing]
         # 3. Commit rows and ledger row in one step.
         results = self._commit_rows(list(zip(writers, entries, strict=True)))
         committed: list[ReadResult] = []
-        for read, entry, result in zip(replacing, entries, results, strict=True):  # 4. Log what became of it.
+        # 4. Log what became of it.
+        for partition_result, entry, result in zip(replacing, entries, results, strict=True):
             if isinstance(result, Exception):
                 error = sink_error(result, type(self.target).__name__)
-                self.failures.add(read.result.planned, (read.partition,), error)
+                self.failures.add(partition_result.read_result.planned, (partition_result.partition,), error)
             else:
-                self._log_delivered(read, result, entry.replaces)
-                committed.append(read.result)
+                self._log_delivered(partition_result, result, entry.replaces)
+                committed.append(partition_result.read_result)
         return committed
 
     def _commit_rows(self, commits: Sequence[tuple[Writer | None, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
@@ -252,25 +255,25 @@ class Committer:
 
     # --- 1: what may not be replaced ----------------------------------------------------------------------------------
 
-    def _keep_former(self, read: PartitionRead, keep: Keep) -> None:
+    def _keep_former(self, partition_result: PartitionResult, keep: Keep) -> None:
         """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are better."""
-        assert read.loaded.writer is not None
+        assert partition_result.loaded.writer is not None
         try:
             with sink_errors(type(self.target).__name__):
-                read.loaded.writer.abort()
+                partition_result.loaded.writer.abort()
         except PenstockError as error:  # the reason to keep the former rows is reported
-            self.log.note(f"{read.partition}: {error}")
+            self.log.note(f"{partition_result.partition}: {error}")
         if keep.error is not None:
-            self.failures.add(read.result.planned, (read.partition,), keep.error)
+            self.failures.add(partition_result.read_result.planned, (partition_result.partition,), keep.error)
             return
-        self.log.count(read.partition.stream, planned=-1, final=1)
+        self.log.count(partition_result.partition.stream, planned=-1, final=1)
         self.context.run_report.notice(keep.notice)
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 
-    def _entry(self, read: PartitionRead, undated: Sequence[Rejected]) -> LedgerEntry:
-        result, partition, counts = read.result, read.partition, read.loaded.counts
-        planned = result.planned
+    def _entry(self, partition_result: PartitionResult, undated: Sequence[Rejected]) -> LedgerEntry:
+        result, partition, loaded = partition_result
+        planned, counts = result.planned, loaded.counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
         closes = open_until(planned.source, planned.stream, partition)
@@ -299,15 +302,15 @@ class Committer:
 
     # --- 4: what became of it -----------------------------------------------------------------------------------------
 
-    def _log_delivered(self, read: PartitionRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
+    def _log_delivered(self, partition_result: PartitionResult, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         fault_point("partition.delivered")
         self._delivered.add(entry.partition.stream)
-        counts = read.loaded.counts
+        counts = partition_result.loaded.counts
         self.log.count_delivered(entry, counts.derived_rejected)
         self.log.count_replaced(entry.partition.stream, counts.replaced, counts.replaced_example)
         self.log.log_delivered(entry, former)
-        if read.result.absent:
-            self._missing_measures.note_absent(read.result)
+        if partition_result.read_result.absent:
+            self._missing_measures.note_absent(partition_result.read_result)
 
 
 def _drop_reports(committed: Iterable[ReadResult]) -> None:
