@@ -8,6 +8,7 @@ the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``
 - ``context``: what all readings of a slice share
 - ``reader``: a slice, read again where a reading contradicts itself
 - ``slice_reading``: one reading, step by step; a slice whose response reaches a ceiling is read in halves
+- ``ceilings``: the parts of a slice that reached a ceiling, by which it is halved
 - ``clock_lag``: how old a response is by our clock
 - ``components``: the row builder of a stream, its paginator and poller
 - ``on_demand``: reports that are submitted and polled

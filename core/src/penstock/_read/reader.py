@@ -5,12 +5,13 @@ Read one planned slice until its rows are written: again if a reading contradict
 from attrs import define
 
 from penstock._fetch.call import Pause, Steps
+from penstock._read.ceilings import Ceilings, HalvesNeededError
 from penstock._read.context import SliceContext
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand
 from penstock._read.result import ReadResult
 from penstock._read.slice_counts import SliceCounts
-from penstock._read.slice_reading import Ceilings, HalvesNeededError, SliceReading
+from penstock._read.slice_reading import SliceReading
 from penstock.errors import BrokenBodyError, InconsistentReadError
 
 MAX_REREADS = 5  # of a slice, after an InconsistentReadError

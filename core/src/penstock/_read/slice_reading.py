@@ -9,11 +9,12 @@ import json
 from collections.abc import Sequence
 from urllib.parse import urljoin
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from penstock._fetch.call import Call, CallResult, Steps, with_response
 from penstock._plan.dependencies import ParentReading
 from penstock._plan.halves import DAY, UNITS, halves
+from penstock._read.ceilings import CeilingReachedError, Ceilings, HalvesNeededError, SlicePart
 from penstock._read.chunk_writer import HeldChunks
 from penstock._read.clock_lag import clock_lag
 from penstock._read.context import SliceContext
@@ -27,21 +28,6 @@ from penstock.errors import BrokenBodyError
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty
 from penstock.verdicts import Refuse, Skip
-
-
-class HalvesNeededError(Exception):
-    """A slice must be halved whose rows are partly written. It is read again, in halves from the start."""
-
-
-@define(eq=False, repr=False)
-class Ceilings:
-    """
-    What the readings of a planned slice have learned of the provider's ceiling: the parts that it cuts, and whether it
-    answers for ``whole_days`` only, so that halves of a day have no effect.
-    """
-
-    capped: list[Slice] = field(factory=list)
-    whole_days: bool = False
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -69,7 +55,7 @@ class SliceReading:
             if self.context.components.may_cap:
                 yield from self._read_or_halve(self.context.planned.slice)
             else:
-                yield from self._read_slice(self.context.planned.slice)
+                yield from self._read_slice(SlicePart(self.context.planned.slice, may_halve=False))
             self.counts.check(self.context.stream_history, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
                 self.context.note(
@@ -96,15 +82,18 @@ class SliceReading:
         """
         halved = self._halves(slice_)
         if not halved:
-            yield from self._read_slice(slice_)
+            yield from self._read_slice(SlicePart(slice_, may_halve=False))
             return
         if slice_ not in self.ceilings.capped:
             held = self.loader.hold()
-            if (yield from self._read_slice(slice_, may_halve=True)):
+            try:
+                yield from self._read_slice(SlicePart(slice_, may_halve=True))
+            except CeilingReachedError:
+                self.ceilings.capped.append(slice_)
+                self._discard(slice_, held)
+            else:
                 self.loader.release(held)
                 return
-            self.ceilings.capped.append(slice_)
-            self._discard(slice_, held)
         for half in halved:
             yield from self._read_or_halve(half)
 
@@ -135,45 +124,35 @@ class SliceReading:
 
     # --- the seven steps ----------------------------------------------------------------------------------------------
 
-    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[bool]:
-        """Read the listings of a slice. Whether all were read: one at a ceiling ends a slice that ``may_halve``."""
-        requests = self._requests(slice_)  # 1. The requests of the slice.
+    def _read_slice(self, part: SlicePart) -> Steps[None]:
+        """Read the listings of a slice, or of a half of it. Raises CeilingReachedError."""
+        requests = self._requests(part.slice)  # 1. The requests of the slice.
         if self.on_demand is None:
             listings, calls = self._open_listings(requests, self.context.components.envelope)
             only_page = self.context.components.is_one_page and len(requests) == 1
-            return (yield from self._read_listings(slice_, listings, calls, only_page=only_page, may_halve=may_halve))
+            yield from self._read_listings(part, listings, calls, only_page=only_page)
+            return
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
             of_report, calls = yield from self._listings_of_report(request, self.on_demand)
-            if not (yield from self._read_listings(slice_, of_report, calls, may_halve=may_halve)):
-                return False
-        return True
+            yield from self._read_listings(part, of_report, calls)
 
     def _read_listings(
-        self,
-        slice_: Slice,
-        listings: Sequence[Listing],
-        calls: tuple[Call, ...],
-        *,
-        only_page: bool = False,
-        may_halve: bool,
-    ) -> Steps[bool]:
+        self, part: SlicePart, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False
+    ) -> Steps[None]:
         """
         Read listings one after the other; ``calls``: of the first pages of all of them, which are made together.
-        Whether all were read.
         """
         for listing in listings:
             self.loader.keys.next_listing(only_page=only_page)
-            if not (yield from self._read_pages(slice_, listing, calls, may_halve=may_halve)):
-                return False
+            yield from self._read_pages(part, listing, calls)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.context.stream_history.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
             calls = ()
-        return True
 
-    def _read_pages(self, slice_: Slice, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[bool]:
-        """Read the pages of a listing. False where its slice ``may_halve`` and it reached a ceiling."""
+    def _read_pages(self, part: SlicePart, listing: Listing, calls: tuple[Call, ...]) -> Steps[None]:
+        """Read the pages of a listing. Raises CeilingReachedError, after the first page where that shows it."""
         while not listing.has_ended:
             # 3. Fetch a page, or its refusal.
             result = listing.take_polled() if listing.polled is not None else self._received((yield calls))
@@ -182,12 +161,13 @@ class SliceReading:
                 continue
             listing.checks.check_stated(result.answer)  # 4. Compare it with the pages before it.
             repeat = listing.add_digest(result)
-            loaded = self._load(slice_, result, repeat=repeat)  # 5. Decode it, write its rows.
+            loaded = self._load(part.slice, result, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(result, loaded, repeat=repeat)
-            if may_halve and page.index == 0 and listing.is_capped:
-                return False
+            if part.may_halve and page.index == 0 and listing.is_capped:
+                raise CeilingReachedError
             calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
-        return not (may_halve and listing.is_capped)
+        if part.may_halve and listing.is_capped:
+            raise CeilingReachedError
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
