@@ -102,6 +102,11 @@ class RowBuilder:
         """The column from which a row's day is read, if there is one."""
         return self.rules.day_of
 
+    def column_of_day(self, default: str | None = None) -> Column | None:
+        """The column from which a row's day is read, else the column ``default``; None if there is neither."""
+        name = self.rules.day_of or default
+        return self.rules.columns.get(name) if name is not None else None
+
     @property
     def rejects(self) -> Rejects:
         return self.rules.rejects

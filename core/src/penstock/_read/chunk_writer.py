@@ -111,8 +111,7 @@ class ChunkWriter:
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a rejected record, where it can be read all the same."""
-        name = self.context.components.row_builder.day_of or self.context.planned.stream.day
-        column = self.context.components.row_builder.columns.get(name) if name is not None else None
+        column = self.context.components.row_builder.column_of_day(default=self.context.planned.stream.day)
         if column is None or column.member is None:
             return None
         try:

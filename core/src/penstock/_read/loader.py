@@ -116,7 +116,7 @@ class Loader:
 
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
-        column = self.context.components.row_builder.columns.get(self.context.components.row_builder.day_of or "")
+        column = self.context.components.row_builder.column_of_day()
         if column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)

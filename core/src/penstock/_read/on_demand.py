@@ -332,10 +332,7 @@ class ReportsOnDemand:
             age_s = max(self._age_s(report), self.clock.monotonic() - began_s)
             state: ReportState = Waiting()
             try:
-                if result.response.status != 202:
-                    state = check_returned(
-                        self.poller.state, self.poller.state(result.response, age_s), ReportState, STATES
-                    )
+                state = self._state_of(result.response, age_s)
                 broken = 0
             except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
                 broken += 1
@@ -350,6 +347,13 @@ class ReportsOnDemand:
                 return result, state
             pause_s = min(times.longest_s, pause_s * 1.5)
             yield Pause(min(pause_s, max(0.0, times.deadline_s - age_s)))
+
+    def _state_of(self, response: Response, age_s: float) -> ReportState:
+        """The state of a report by the response to a poll. Raises BrokenBodyError where it states none."""
+        if response.status == 202:
+            return Waiting()
+        state: ReportState = check_returned(self.poller.state, self.poller.state(response, age_s), ReportState, STATES)
+        return state
 
     def _poll_call(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)

@@ -50,7 +50,7 @@ class SliceCounts:
             imperfect, stays_open = imperfect or parent.is_imperfect, stays_open or parent.stays_open
         for partition, loaded in self.partitions.items():
             imperfect = imperfect or loaded.counts.is_imperfect
-            if not loaded.counts.rows and (error := _replacement_error(self, partition)) is not None:
+            if not loaded.counts.rows and (error := self._replacement_error(partition)) is not None:
                 errors[partition] = error
         return ReadResult(
             planned=self.planned,
@@ -78,15 +78,30 @@ class SliceCounts:
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
         return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
 
+    def _replacement_error(self, partition: Partition) -> BrokenBodyError | None:
+        """
+        The error of a read that must not replace a partition; None if it may. Either every record of it was rejected;
+        or it has no record, there were rows before, and the undated records, whose day cannot be read, may belong to
+        it.
+        """
+        counts, former = self.partitions[partition].counts, self.planned.entries.get(partition)
+        before = former.rows if former is not None and former.delivered else 0
+        rejected = counts.rejected or (self.undated if before else ())
+        if counts.rows or not rejected:
+            return None
+        first, number = rejected[0], len(rejected)
+        cause = f"all {number} records" if counts.rejected else f"no record was found, and {number} without a day"
+        former_rows = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
+        return BrokenBodyError(
+            f"{cause} were rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
+        )
+
     def check(self, stream_history: StreamHistory, *, is_first_reading: bool) -> None:
         """
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
         ProviderError, and PagingError in the first read.
         """
-        for loaded in self.partitions.values():
-            if loaded.counts.rows or loaded.counts.rejected:
-                break
-        else:
+        if not any(loaded.counts.rows or loaded.counts.rejected for loaded in self.partitions.values()):
             self._check_days()
         if self.no_record_reason:
             self._check_found(stream_history)
@@ -134,21 +149,3 @@ class SliceCounts:
                 "the provider returned no records, and rows were delivered before. Only a second "
                 "empty reading replaces them"
             )
-
-
-def _replacement_error(slice_counts: SliceCounts, partition: Partition) -> BrokenBodyError | None:
-    """
-    The error of a read that must not replace a partition; None if it may. Either every record of it was rejected; or it
-    has no record, there were rows before, and the undated records, whose day cannot be read, may belong to it.
-    """
-    counts, former = slice_counts.partitions[partition].counts, slice_counts.planned.entries.get(partition)
-    before = former.rows if former is not None and former.delivered else 0
-    rejected = counts.rejected or (slice_counts.undated if before else ())
-    if counts.rows or not rejected:
-        return None
-    first, number = rejected[0], len(rejected)
-    cause = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
-    former_rows = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
-    return BrokenBodyError(
-        f"{cause} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
-    )
