@@ -179,7 +179,7 @@ def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
     def calls(accounts: int) -> int:
         stream = Stream(name="sales", summary="", record=Sale, kind="snapshot", key="id", account="shop", path="/")
         source = a_source(stream)
-        client = SourceClient(source, clock=FakeClock(NOW), budget=RetryBudget())
+        client = SourceClient(source, clock=FakeClock(NOW), retry_budget=RetryBudget())
         client.working_credentials.add(None)
         refusals = Refusals(source, client)
         slices = [a_slice(source, stream, str(account), None) for account in range(accounts)]

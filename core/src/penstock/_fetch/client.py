@@ -14,7 +14,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call, CallResult, JudgeCall
-from penstock._fetch.limits import NO_DEADLINE, Deadline, Parking, RateLimit, RetryBudget
+from penstock._fetch.limits import Deadline, Parking, RateLimit, RetryBudget, default_deadline
 from penstock._fetch.read_operation import ReadLog, ReadOperation
 from penstock._fetch.retry import Operation, Result, RetryLoop
 from penstock._fetch.retry_policy import RetryPolicy
@@ -89,8 +89,8 @@ class SourceClient:
 
     source: ConfiguredSource
     clock: Clock
-    budget: RetryBudget
-    deadline: Deadline = NO_DEADLINE
+    retry_budget: RetryBudget
+    deadline: Deadline = default_deadline
     run_report: RunReport | None = None
     emit: OnEvent = ignore
     recording: ExchangeRecording | None = None  # of a run that is recorded or replayed
@@ -103,7 +103,7 @@ class SourceClient:
     _judge: SourceJudge = field(init=False)
     _log: ReadLog = field(init=False)
     _transport: Transport = field(init=False)
-    _result_of: Callable[[Call], CallResult] = field(init=False)  # recorded, if the run is
+    _make_call: Callable[[Call], CallResult] = field(init=False)  # recorded, if the run is
     _retry_loops: dict[str | None, RetryLoop] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -117,7 +117,7 @@ class SourceClient:
         self._judge = SourceJudge(source.connector)
         self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
-        self._result_of = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
+        self._make_call = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
 
     def send(self, operation: Operation[Result]) -> Result:
         """The result of a write, with the credentials of the source; raises its error."""
@@ -151,7 +151,7 @@ class SourceClient:
             send=self._transport,
             policy=self._policy,
             rate_limit=self.rate_limit,
-            budget=self.budget,
+            budget=self.retry_budget,
             clock=self.clock,
             deadline=self.deadline,
             source=self.source.name,
@@ -159,7 +159,7 @@ class SourceClient:
 
     def fetch(self, call: Call) -> CallResult:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
-        result = self._result_of(call)
+        result = self._make_call(call)
         response = result.response
         if result.error is not None or response is None:
             return result

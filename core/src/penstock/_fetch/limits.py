@@ -47,7 +47,7 @@ class Deadline:
         return DeadlineReachedError(f"the deadline {event}; the next run goes on with what is left")
 
 
-NO_DEADLINE = Factory(lambda owner: Deadline(owner.clock), takes_self=True)
+default_deadline = Factory(lambda owner: Deadline(owner.clock), takes_self=True)
 """The default of a field ``deadline``, in a class with a field ``clock`` before it."""
 
 

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 from attrs import define, field
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
+from penstock._fetch.limits import Deadline, RateLimit, RetryBudget, default_deadline
 from penstock._fetch.retry_policy import (
     Attempts,
     CorrectClock,
@@ -127,7 +127,7 @@ class RetryLoop:
     rate_limit: RateLimit
     budget: RetryBudget
     clock: Clock
-    deadline: Deadline = NO_DEADLINE
+    deadline: Deadline = default_deadline
     source: str = ""
     random_fraction: Callable[[], float] = random.random
     # Those that were accepted for a request.

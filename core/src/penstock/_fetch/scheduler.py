@@ -26,7 +26,7 @@ from attrs import define, field
 
 from penstock._fetch.call import Call, CallResult, Pause, Steps
 from penstock._fetch.client import SourceClient
-from penstock._fetch.limits import NO_DEADLINE, Deadline
+from penstock._fetch.limits import Deadline, default_deadline
 from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError
@@ -182,7 +182,7 @@ class Scheduler:
     """
 
     clock: Clock
-    deadline: Deadline = NO_DEADLINE
+    deadline: Deadline = default_deadline
     read_ahead: ReadAhead = field(factory=lambda: ReadAhead(READ_AHEAD_BYTES))
     soon_s: float = field(factory=lambda: SOON_S)
     _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client

@@ -143,7 +143,7 @@ def check_credentials(source: ConfiguredSource, clock: Clock) -> str:
             f"nothing, so the credentials were not tried."
         )
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
-    client = SourceClient(source, clock=clock, budget=RetryBudget(retries=0))
+    client = SourceClient(source, clock=clock, retry_budget=RetryBudget(retries=0))
     with_credentials: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None
     ]

@@ -13,7 +13,7 @@ from attrs import define, field
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeRecording, Peers, SourceClient
-from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
+from penstock._fetch.limits import Deadline, RetryBudget, default_deadline
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.read_job import ReadJob
 from penstock._plugins.registry import Registry
@@ -39,10 +39,10 @@ class RunContext:
     emit: OnEvent
     on_start: Callable[[], None] = lambda: None  # called when the targets are open
     unusable: Mapping[str, PenstockError] = field(factory=dict)
-    deadline: Deadline = NO_DEADLINE
+    deadline: Deadline = default_deadline
     recording: ExchangeRecording | None = None
     peers: Peers = field(factory=Peers)
-    budget: RetryBudget = field(factory=RetryBudget, init=False)
+    retry_budget: RetryBudget = field(factory=RetryBudget, init=False)
     scheduler: Scheduler = field(init=False)
     clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source
     recorded_until: datetime | None = field(init=False)  # when the last response came, of a recording that is replayed
@@ -74,7 +74,7 @@ class RunContext:
                 self.clients[source.name] = SourceClient(
                     source,
                     clock=self.clock,
-                    budget=self.budget,
+                    retry_budget=self.retry_budget,
                     deadline=self.deadline,
                     run_report=self.run_report,
                     emit=self.emit,

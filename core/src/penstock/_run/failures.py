@@ -20,13 +20,16 @@ from penstock.redact import mask
 
 @define(eq=False, repr=False)
 class Failures:
-    """The failures of one job. ``connector``: its name. ``group``: how many the ledger records in one transaction."""
+    """
+    The failures of one job. ``connector``: its name. ``max_unrecorded``: how many wait for one transaction of the
+    ledger.
+    """
 
     connector: str
     ledger: Ledger | None
     log: RunLog
     context: RunContext
-    group: int
+    max_unrecorded: int
     _unrecorded: list[tuple[Partition, str]] = field(factory=list, init=False)  # not in the ledger yet
 
     def add(self, planned: PlannedSlice, partitions: Sequence[Partition], error: BaseException) -> None:
@@ -46,7 +49,7 @@ class Failures:
             if planned.to_deliver and self.ledger is not None:
                 self._unrecorded.append((partition, error.without_place))
             self.log.fail(planned.stream.name, partition.as_dict(), error)
-        if len(self._unrecorded) >= self.group:
+        if len(self._unrecorded) >= self.max_unrecorded:
             self.flush()
 
     def _record_end(self, error: BaseException) -> bool:

@@ -198,9 +198,9 @@ class ActionJob:
             self._copy.unlink(missing_ok=True)
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        budget = RetryBudget(retries=math.inf)
+        retry_budget = RetryBudget(retries=math.inf)
         with connector_errors(self.source.connector.name):
-            client = SourceClient(self.source, clock=self.clock, budget=budget, emit=emit)
+            client = SourceClient(self.source, clock=self.clock, retry_budget=retry_budget, emit=emit)
         self.stack.callback(client.close)
         return client
 
