@@ -23,16 +23,18 @@ Exchange = Callable[[Request], Response]
 
 
 def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
-    """
-    Return ``value`` if it is one of ``types``; else raise PluginError. ``write``: the correct return expression, for
-    the message.
-    """
+    """Return ``value`` if it is one of ``types``; else raise :func:`wrong_return`."""
     if isinstance(value, types):
         return value
+    raise wrong_return(function, value, write)
+
+
+def wrong_return(function: Any, value: Any, write: str) -> PluginError:
+    """The error of a plugin whose function returned ``value``. ``write``: the correct return expression."""
     owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)
     called = "a lambda" if name == "<lambda>" else name if owner is None else f"{type(owner).__name__}.{name}"
     seen = "nothing" if value is None else f"{type(value).__name__} ({clip(repr(value), 60)})"
-    raise PluginError(f"{called} ({source_line(function)}) returned {seen}; write return {write}.")
+    return PluginError(f"{called} ({source_line(function)}) returned {seen}; write return {write}.")
 
 
 # --- the judge -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from penstock._plan.finality import parent_with_days
 from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.errors import UsageError
-from penstock.protocols import check_returned
+from penstock.protocols import wrong_return
 
 DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
@@ -108,7 +108,7 @@ def _earliest(stream: Stream, today: date) -> date | None:
     """The first day that the provider serves of the stream itself; None: not stated."""
     floor = stream.earliest(today) if stream.earliest is not None else None
     if floor is not None and (isinstance(floor, datetime) or not isinstance(floor, date)):
-        check_returned(stream.earliest, floor, (), "today - timedelta(...)")
+        raise wrong_return(stream.earliest, floor, "today - timedelta(...)")
     return floor
 
 

@@ -18,7 +18,7 @@ from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
 from penstock.errors import BrokenPageError, PenstockError
 from penstock.model import Answer, Partition, Request, Slice
-from penstock.protocols import check_returned
+from penstock.protocols import wrong_return
 from penstock.sinks import Writer
 
 
@@ -48,7 +48,7 @@ class Loader:
                 except FAILURES as error:  # no context manager: it would cost each partition some ten calls
                     raise_sink_error(error, type(target).__name__)
                 if writer is None:
-                    check_returned(target.begin, None, (), "the writer of the partition")
+                    raise wrong_return(target.begin, None, "the writer of the partition")
             partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         by_day: dict[date, Partition] = {}
         if len(partitions) > 1:

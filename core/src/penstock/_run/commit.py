@@ -20,7 +20,7 @@ from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Rejected
-from penstock.protocols import check_returned
+from penstock.protocols import check_returned, wrong_return
 from penstock.sinks import Target, Writer
 
 # The most of a group, which the ledger records in one transaction.
@@ -248,7 +248,7 @@ class Committer:
             with sink_errors(type(self.target).__name__):
                 results = list(check_returned(commit_group, commit_group(commits), Iterable, correct))
             if wrong := [result for result in results if not isinstance(result, (LedgerEntry, Exception))]:
-                check_returned(commit_group, wrong[0], (), correct)
+                raise wrong_return(commit_group, wrong[0], correct)
         except Exception as error:
             return [error] * len(commits)
         return results

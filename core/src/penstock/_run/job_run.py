@@ -31,7 +31,7 @@ from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import PenstockError, PluginError, ProviderError
 from penstock.ledger_interface import RunRecord
-from penstock.protocols import check_returned
+from penstock.protocols import wrong_return
 from penstock.sinks import Divisible, Staging, Target
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
@@ -308,7 +308,8 @@ def _open_target(job: ReadJob, run_id: str) -> Target:
             target = job.sink.open(name, run_id, streams, part=job.lock_share)
         else:
             target = job.sink.open(name, run_id, streams)
-    check_returned(job.sink.open, target, () if target is None else object, "the opened target")
+    if target is None:
+        raise wrong_return(job.sink.open, target, "the opened target")
     add_target_defaults(target)
     return target
 
