@@ -47,11 +47,7 @@ def run_jobs(context: RunContext) -> RunReport:
         context.start([source.name for source in sources], jobs.unusable)
         not_begun = list[ReadJob]()
         while _run_open(jobs.job_runs, context) and jobs.later:
-            for job, error in jobs.open_next():
-                if isinstance(error, (StoppedError, DeadlineReachedError)):  # the scheduler notices it by itself
-                    not_begun.append(job)
-                else:
-                    _report_unopened(job, error, context)
+            not_begun += _open_next(jobs, context)
         if not_begun := [*not_begun, *jobs.later]:
             names = ", ".join(job.source.name for job in not_begun)
             run_report.notice(f"the run ended before it came to {clip(names, 200)}")
@@ -81,12 +77,17 @@ def _run_open(job_runs: Sequence[JobRun], context: RunContext) -> bool:
     return ended_by is None
 
 
-def _report_unopened(job: ReadJob, error: PenstockError, context: RunContext) -> None:
-    """Report a job that could not be opened again."""
-    if isinstance(error, LockHeldError):
-        _report_lock(job, error, context)
-    else:
-        RunLog(job.source.name, context.run_report, context.emit).fail(None, None, error)
+def _open_next(jobs: "OpenJobs", context: RunContext) -> list[ReadJob]:
+    """Open the next jobs. Report those that cannot be opened again; return those for which the run ends too early."""
+    not_begun = list[ReadJob]()
+    for job, error in jobs.open_next():
+        if isinstance(error, (StoppedError, DeadlineReachedError)):  # the scheduler notices it by itself
+            not_begun.append(job)
+        elif isinstance(error, LockHeldError):
+            _report_lock(job, error, context)
+        else:
+            RunLog(job.source.name, context.run_report, context.emit).fail(None, None, error)
+    return not_begun
 
 
 @contextmanager
