@@ -184,7 +184,7 @@ class Scheduler:
     clock: Clock
     deadline: Deadline = default_deadline
     read_ahead: ReadAhead = field(factory=lambda: ReadAhead(READ_AHEAD_BYTES))
-    soon_s: float = field(factory=lambda: SOON_S)
+    soon_s: float = SOON_S
     _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)

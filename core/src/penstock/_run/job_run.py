@@ -17,7 +17,7 @@ from penstock._fetch.call import Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Task
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._plan.read_job import ReadJob
 from penstock._plugins.plugin_errors import sink_errors
@@ -153,13 +153,9 @@ class JobRun:
         return Task(
             self.client,
             start=partial(self._read_and_commit, planned),
-            after=self._end_of_reads(planned.parent_key) if has_parent else None,
+            after=EndOfReads(self, *planned.parent_key) if has_parent else None,
             on_end=partial(self._after_task, planned),
         )
-
-    def _end_of_reads(self, key: Key) -> EndOfReads:
-        stream, account = key
-        return EndOfReads(self, stream, account)
 
     def _read_and_commit(self, planned: PlannedSlice) -> Steps[None]:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
@@ -192,7 +188,7 @@ class JobRun:
         end = self._dependencies.end(planned, succeeded=error is None)
         if end.account_ended:  # the last task of all ends an account
             self._ended_at = self.context.clock.now()
-            self.context.scheduler.release(self._end_of_reads(planned.key))
+            self.context.scheduler.release(EndOfReads(self, *planned.key))
         if end.dependents:
             self._add_dependents(planned, end.dependents, end.rows)
 
