@@ -17,7 +17,7 @@ from penstock import LockHeldError, LockShare
 from penstock_plugins.files.disk import file_errors, file_name
 
 # Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
-PARTS_WAIT_S = 30.0
+SHARES_WAIT_S = 30.0
 KILLED_WAIT_S = 1.0
 WORKERS_WAIT_S = 20.0  # those of other machines end some seconds after their coordinator was killed
 TRY_S = 0.05
@@ -41,28 +41,28 @@ def machine() -> str:
 @frozen(kw_only=True, eq=False, repr=False)
 class SourceLock:
     """
-    The lock of a source, held alone or as one part of a divided run: then the first of its ``files`` is the shared lock
-    of all parts, and another one the part's own. The last one is that of the ledger, which the processes of a machine
-    hold together: SQLite's log cannot be shared over a network.
+    The lock of a source, held alone, or in lock shares by the processes of a divided run: then the first of its
+    ``files`` is the lock that all of them hold, and the second one is of this lock share. The last one is that of the
+    ledger, which the processes of a machine hold together: SQLite's log cannot be shared over a network.
     """
 
     files: tuple[BinaryIO, ...]
     what: str  # what the lock protects, for errors
     first: bool = True  # nobody else holds it: what a crash left can be recovered
-    part: LockShare | None = None
+    lock_share: LockShare | None = None
 
     @classmethod
-    def acquire(cls, state: Path, source: str, what: str, run_id: str, part: LockShare | None) -> "SourceLock":
+    def acquire(cls, state: Path, source: str, what: str, run_id: str, lock_share: LockShare | None) -> "SourceLock":
         """Raises LockHeldError."""
         path, first = state / f"{file_name(source)}.lock", True
         with ExitStack() as opened:
-            if part is None:
+            if lock_share is None:
                 files = [opened.enter_context(acquire(path, what, run_id))]
             else:
-                shared, first = _acquire_shared(path, what, run_id, f"{DIVIDED_MARK}{part.division}")
+                shared, first = _acquire_shared(path, what, run_id, f"{DIVIDED_MARK}{lock_share.division}")
                 files = [opened.enter_context(shared)]
-                path_of_part = state / f"{file_name(source)}.{file_name(part.name)}.lock"
-                files.append(opened.enter_context(acquire(path_of_part, f"{part.name} of {what}", run_id)))
+                own = state / f"{file_name(source)}.{file_name(lock_share.name)}.lock"
+                files.append(opened.enter_context(acquire(own, f"{lock_share.name} of {what}", run_id)))
             ledger, alone = _acquire_shared(
                 state / MACHINE_LOCK, f"the ledger of {what}", run_id, f"{MACHINE_MARK}{machine()}"
             )
@@ -70,11 +70,11 @@ class SourceLock:
             if alone:
                 _share(ledger, what)
             opened.pop_all()
-        return cls(files=tuple(files), what=what, first=first, part=part)
+        return cls(files=tuple(files), what=what, first=first, lock_share=lock_share)
 
     def share(self) -> None:
-        """Let the other parts begin."""
-        if self.part is not None and self.first:
+        """Let the processes with the other lock shares begin."""
+        if self.lock_share is not None and self.first:
             _share(self.files[0], self.what)
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ def _acquire_shared(path: Path, what: str, run_id: str, mark: str) -> tuple[Bina
             first = _try_lock(file, fcntl.LOCK_EX)
             return first or _try_lock(file, fcntl.LOCK_SH)
 
-        _wait(file, what, attempt, patience_s=lambda holder: PARTS_WAIT_S if holder.endswith(mark) else KILLED_WAIT_S)
+        _wait(file, what, attempt, patience_s=lambda holder: SHARES_WAIT_S if holder.endswith(mark) else KILLED_WAIT_S)
         if first:
             _write_holder(file, f"{run_id}, {mark}")
         elif not (holder := _holder(file)).endswith(mark):

@@ -175,8 +175,8 @@ class FileTarget(BaseTarget):
         return differences(self.files, self.ledger, stream, entries, since, until)
 
     def finish(self, stream: str) -> None:
-        """Merge the staged days of a changes stream (of a part: those of its accounts); no effect for others."""
-        self._accounts.merge_days(stream, only=None if self._lock is None or self._lock.part is None else self._begun)
+        """Merge the staged days of a changes stream (of a lock share: those of its accounts); no effect for others."""
+        self._accounts.merge_days(stream, only=self._begun if self._is_shared else None)
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`."""
@@ -217,12 +217,15 @@ class FileTarget(BaseTarget):
             if not any(text.startswith(f"{of} ") for text in self.notices):
                 self.notices.append(f"{of} cannot be looked at, or completed after a run that was ended: {error}")
 
+    @property
+    def _is_shared(self) -> bool:
+        return self._lock is not None and self._lock.lock_share is not None
+
     def close(self) -> None:
         try:
-            is_part = self._lock is not None and self._lock.part is not None
-            # The other parts of the run describe the same files.
+            # The processes with the other lock shares describe the same files.
             path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
-            with lock_file(path) if is_part else nullcontext():
+            with lock_file(path) if self._is_shared else nullcontext():
                 describe(self.files, self.ledger, self._claimed, self._layouts)
         finally:
             self.files.close()
