@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 from penstock import Column, Layout
-from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.csv import Csv
 from penstock_plugins.files.jsonl import JsonLines
 
 

@@ -30,7 +30,7 @@ from penstock import (
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
 from penstock_plugins import sink_kinds
 from penstock_plugins.files.coordination import StagingTarget, WorkerLedger
-from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.csv import Csv
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.files.target import FileTarget

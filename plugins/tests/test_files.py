@@ -38,7 +38,7 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.files import source_files, target as files_target, verify as files_verify
-from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.csv import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.ledger import FileLedger

@@ -93,7 +93,7 @@ class CsvSettings(RetentionSettings):
 
 
 def _csv(settings: CsvSettings) -> Sink:
-    from penstock_plugins.files.csvfile import Csv
+    from penstock_plugins.files.csv import Csv
 
     codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
     return _sink(settings, codec, gzip=settings.gzip)
