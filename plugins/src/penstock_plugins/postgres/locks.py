@@ -45,25 +45,25 @@ class SourceLock:
         self._database = database
         self._taken: tuple[str, int, LockShare | None] | None = None
 
-    def take(self, source: str, *, wait_ms: int, part: LockShare | None = None) -> bool:
+    def take(self, source: str, *, wait_ms: int, lock_share: LockShare | None = None) -> bool:
         """
         Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
         seconds, since a server may need a moment to detect that a client was killed.
 
-        A part takes the lock together with all parts of its division, and the lock of its own name. Returns whether
-        nobody else holds the source's lock: then a part holds it alone until it calls :meth:`share`, and the others
-        wait for that.
+        With a lock share, it takes the lock together with all others of its division, and the lock of its own name.
+        Returns whether nobody else holds the source's lock: then a process with a lock share holds it alone until it
+        calls :meth:`share`, and the others wait for that.
 
         Raises LockHeldError.
         """
-        self._taken = (source, wait_ms, part)
+        self._taken = (source, wait_ms, lock_share)
         key = lock_key(source)
-        if part is not None:
-            self._take(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
+        if lock_share is not None:
+            self._take(lock_key(f"{source} {lock_share.name}"), f"{lock_share.name} of {source}", wait_ms)
         if self._database.value("select pg_try_advisory_lock(%s)", (key,)):
             return True
-        self._take(key, source, wait_ms, shared=part is not None)
-        return part is None
+        self._take(key, source, wait_ms, shared=lock_share is not None)
+        return lock_share is None
 
     def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
         kind = "_shared" if shared else ""
@@ -80,15 +80,16 @@ class SourceLock:
     def take_again(self) -> None:
         """Take the lock in a session that was opened again, if the former one was to hold it. Raises LockHeldError."""
         if self._taken is not None:
-            source, wait_ms, part = self._taken
-            if self.take(source, wait_ms=max(wait_ms, 1000), part=part):
+            source, wait_ms, lock_share = self._taken
+            if self.take(source, wait_ms=max(wait_ms, 1000), lock_share=lock_share):
                 self.share()
 
     def share(self) -> None:
-        """Let the other parts of the division hold the lock, too. For a run that is not divided, no effect."""
+        """Let the other processes of the division hold the lock, too. For a run that is not divided, no effect."""
         assert self._taken is not None, "take() comes first"
-        source, _, part = self._taken
-        if part is not None:  # this session may hold both; the other parts get theirs when it gives up the first
+        source, _, lock_share = self._taken
+        # This session may hold both; the other processes get theirs when it gives up the first.
+        if lock_share is not None:
             self._database.run("select pg_advisory_lock_shared(%s)", (lock_key(source),))
             self._database.run("select pg_advisory_unlock(%s)", (lock_key(source),))
 

@@ -40,7 +40,7 @@ from penstock_plugins.postgres.target import PostgresTarget
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
-PART_WAIT_FACTOR = 10  # a part waits longer: the first one of its division recovers what a crash left
+SHARE_WAIT_FACTOR = 10  # a lock share is waited for longer: the first of its division recovers what a crash left
 
 
 @frozen(kw_only=True)
@@ -83,16 +83,16 @@ class PostgresSink(BaseSink):
                 database.lock.share()
         return target
 
-    def _connect(self, source: str, run_id: str, part: LockShare | None) -> tuple[Database, PostgresLedger, bool]:
+    def _connect(self, source: str, run_id: str, lock_share: LockShare | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
         database = Database(self.dsn, application=application_name(run_id), monotonic=self.monotonic)
         with database.closed_on_error():
             with database.explained():
                 database.check_writable()
                 wait_ms = self.lock_wait_ms
-                if part is not None and division_of(database, self.ledger_schema, source) == part.division:
-                    wait_ms *= PART_WAIT_FACTOR
-                first = database.lock.take(source, wait_ms=wait_ms, part=part)
+                if lock_share is not None and division_of(database, self.ledger_schema, source) == lock_share.division:
+                    wait_ms *= SHARE_WAIT_FACTOR
+                first = database.lock.take(source, wait_ms=wait_ms, lock_share=lock_share)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
