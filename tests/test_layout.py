@@ -62,7 +62,6 @@ OF_STAGES = {
     "penstock._plugins.plugin_errors": "the defect of a plugin's command",
     "penstock._config.toml_values": "init and demo write a configuration from classes of settings",
     "penstock._config.json_schema": "schema prints the schema of a configuration",
-    "penstock._config.function_trials": "connectors lists the plugins whose settings cannot be used",
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 from command_in_process import main
-from penstock._config.function_trials import trial_problems_of
 from penstock._plugins.registry import Registry
+from penstock._project.function_trials import trial_problems_of
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError

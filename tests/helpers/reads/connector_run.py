@@ -9,7 +9,6 @@ from typing import Any
 
 from penstock import Action, Connector, Receipt, Response, SourceSettings, Stream
 from penstock._config.config import load
-from penstock._config.function_trials import trial_problems
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import fingerprint, same_settings
@@ -19,6 +18,7 @@ from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry
 from penstock._project.check import check_credentials
+from penstock._project.function_trials import trial_problems
 from penstock._project.read import layouts_of
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs

@@ -46,7 +46,7 @@ def connectors(session: Session, json_: bool) -> None:
 
 def _installed_plugins(registry: "Registry") -> dict[str, list[dict[str, Any]]]:
     """The connectors, sinks and commands that are installed, and the plugins that are broken."""
-    from penstock._config.function_trials import trial_problems
+    from penstock._project.function_trials import trial_problems
 
     sandboxes = registry.sandboxes()
     return {

@@ -12,6 +12,5 @@ The modules, in the order in which a value passes them: ``raw_sections`` (the fi
 ``section_check`` (a section made into its settings class), ``toml_values`` (a value made into the type of its key),
 ``config`` (the sections by name, each checked when a command needs it), ``pipeline`` and ``source`` (what they are
 made into). Beside it: ``sink_defaults`` (what a sink has by its base class), ``target_text`` (``jsonl:DIR``,
-``postgresql://...``), ``json_schema`` (of penstock.toml, for editors), and ``function_trials`` (each function of a
-connector called once).
+``postgresql://...``), and ``json_schema`` (of penstock.toml, for editors).
 """

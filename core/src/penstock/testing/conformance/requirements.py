@@ -7,8 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock._config.function_trials import trial_problems_of
 from penstock._plugins.registry import Registry
+from penstock._project.function_trials import trial_problems_of
 from penstock.errors import ConfigError, PluginError, UsageError
 from penstock.sandbox.app import SandboxApp
 from penstock.testing.conformance.credentials import one_reading_check, wrong_credentials
