@@ -5,8 +5,7 @@ A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what i
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
 - elsewhere ``reference of connectors`` and other pages (see :mod:`reference`), ``source keys``, ``bounds``,
-  ``fixed bounds``, ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events``, ``conforms`` or
-  ``proofs``.
+  ``fixed bounds``, ``sinks``, ``parts``, ``decisions``, ``modules``, ``events``, ``conforms`` or ``proofs``.
 
 A test holds every file to what this script would write.
 """
@@ -179,7 +178,6 @@ def generated(path: Path, registry: Registry) -> str:
         **{f"reference of {page}": partial(reference, page, registry) for page in CHAPTERS},
         "conforms": conforms,
         "modules": modules,
-        "helpers": helpers,
         "events": events,
         "proofs": proofs,
     }
@@ -256,13 +254,6 @@ def modules() -> list[str]:
         places = ["`penstock`"] * (name in exported) + [f"`penstock.{name}`"] * (path.stem == "__init__")
         rows.append([f"`{name}`", _first_paragraph(path), ", ".join(places) or "–"])
     return _table(["Module", "What", "Import from"], rows)
-
-
-def helpers() -> list[str]:
-    """What test files share."""
-    files = sorted((ROOT / "tests" / "helpers").glob("*/*.py"))
-    rows = ([f"`{path.parent.name}`", f"`{path.stem}`", _first_paragraph(path)] for path in files)
-    return _table(["Folder", "Module", "What"], rows)
 
 
 def _first_paragraph(module: Path) -> str:

@@ -1,5 +1,8 @@
 """
 The defaults of sinks, targets and ledgers: which a target has, also where its class extends no base class.
+
+The documentation of development versions had sinks without a base class (decision 72): all of this module is for them,
+apart from ``open_readonly`` and ``has_own``.
 """
 
 from collections.abc import Iterable
@@ -14,7 +17,6 @@ _OF_LEDGERS = ("delivered_sums", "fail_all")
 
 def add_sink_defaults(sink: object) -> None:
     """Give a sink the attributes of ``BaseSink`` that it lacks."""
-    # The documentation of development versions had sinks without a base class: decision 72.
     _add_defaults(sink, BaseSink, _public(BaseSink))
 
 
