@@ -4,18 +4,18 @@ The HTTP client of one source, for reads and writes: judge, retry, sign and tran
 
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Protocol
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
-from penstock._fetch.call import Call, CallResult, JudgeCall
+from penstock._fetch.call import Call, CallResult
 from penstock._fetch.limits import Deadline, Parking, RateLimit, RetryBudget, default_deadline
+from penstock._fetch.peers import Peers
 from penstock._fetch.read_operation import ReadLog, ReadOperation
+from penstock._fetch.recording import ExchangeRecording
 from penstock._fetch.retry import Operation, Result, RetryLoop
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
@@ -27,58 +27,8 @@ from penstock._util.clock import Clock
 from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Grant, Unsigned
+from penstock.protocols import Unsigned
 from penstock.verdicts import Accept, Skip, Verdict
-
-
-class ExchangeRecording(Protocol):
-    """
-    Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
-    of a recording came; None for one that records.
-    """
-
-    @property
-    def until(self) -> datetime | None: ...
-
-    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
-        """Called before the first call, with the start of the run. Raises UsageError."""
-
-    def exchange(
-        self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: JudgeCall
-    ) -> CallResult:
-        """The result of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
-
-    def finish(self) -> Sequence[str]:
-        """Called after the last call. Returns notices; raises SinkError."""
-
-
-class Peers:
-    """
-    The other processes of a run: none, unless a subclass knows some. Methods are called from fetching threads.
-
-    ``is_divided``: whether there are others. ``shares_tokens``: whether :meth:`grant` may be called; else each process
-    gets grants of its own.
-    """
-
-    is_divided: ClassVar[bool] = False
-    shares_tokens: bool = False
-
-    def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
-        """The grant that all processes use, renewed if it is still ``used``; see :meth:`Signer.grant`."""
-        raise NotImplementedError
-
-    def cooled_down(self, source: str, seconds: float) -> None:
-        """The provider throttles: no process makes a request for so many seconds."""
-
-    def parked(self, source: str, error: ParkedError) -> None:
-        """The provider states a long wait: no process makes a further request."""
-
-    def credentials_worked(self, source: str, owner: str | None) -> None:
-        """The provider accepted a request with the credentials of this owner."""
-
-    def have_working_credentials(self, source: str, owner: str | None) -> bool:
-        """Whether it did so in another process."""
-        return False
 
 
 @define(eq=False, repr=False)

@@ -11,8 +11,9 @@ from importlib import metadata
 from attrs import define, evolve, field, frozen
 
 from penstock._config.pipeline import NONE_ALLOWED
-from penstock._fetch.client import Peers, SourceClient
+from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline
+from penstock._fetch.peers import Peers
 from penstock._plan.division import Division, Shard
 from penstock._plan.read_job import ReadJob
 from penstock._run.context import RunContext
@@ -197,7 +198,7 @@ def _run_shard(
 
 @define(eq=False, repr=False, kw_only=True)
 class RemotePeers(Peers):
-    """See :class:`penstock._fetch.client.Peers`. ``cut_off_reason``: why this shard left the run; empty: it did not."""
+    """See :class:`penstock._fetch.peers.Peers`. ``cut_off_reason``: why this shard left the run; empty: it did not."""
 
     is_divided = True
     channel: Channel
