@@ -69,6 +69,18 @@ def _partitions_of(result: ReadResult) -> list[PartitionResult]:
     return [PartitionResult(result, partition, loaded) for partition, loaded in result.partitions.items()]
 
 
+def _rows_of(result: ReadResult) -> int:
+    return sum([loaded.counts.rows for loaded in result.partitions.values()])
+
+
+def _may_wait(result: ReadResult) -> bool:
+    """
+    Whether a read may be committed with others. One of more rows than a group gains nothing by waiting, and undated
+    records are recorded with the first of its partitions that is committed.
+    """
+    return not result.undated and _rows_of(result) <= GROUP_ROWS
+
+
 @define(eq=False, repr=False)
 class CommitGroup:
     """The partitions that wait to be committed together."""
@@ -76,17 +88,10 @@ class CommitGroup:
     partitions: list[PartitionResult] = field(factory=list, init=False)
     _rows: int = field(default=0, init=False)
 
-    def add(self, result: ReadResult) -> bool:
-        """
-        Add the partitions of a read. False for a read that is committed alone: one of more rows gains nothing by
-        waiting for others, and undated records are recorded with the first of its partitions that is committed.
-        """
-        rows = sum([loaded.counts.rows for loaded in result.partitions.values()])
-        if rows > GROUP_ROWS or result.undated:
-            return False
+    def add(self, result: ReadResult) -> None:
+        """Add the partitions of a read that may wait for others."""
         self.partitions += _partitions_of(result)
-        self._rows += rows
-        return True
+        self._rows += _rows_of(result)
 
     @property
     def is_full(self) -> bool:
@@ -197,11 +202,13 @@ class Committer:
 
     def _commit_each(self, results: Iterable[ReadResult]) -> None:
         for result in results:
-            if not self._groups_commits or not self._group.add(result):
+            if self._groups_commits and _may_wait(result):
+                self._group.add(result)
+                if self._group.is_full:
+                    self.flush()
+            else:
                 self.flush()
                 self._commit_alone(result)
-            elif self._group.is_full:
-                self.flush()
 
     def _commit_alone(self, result: ReadResult) -> None:
         """Commit partitions one by one; the first that is committed has the undated records."""
