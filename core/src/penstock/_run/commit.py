@@ -69,18 +69,6 @@ def _partitions_of(result: ReadResult) -> list[PartitionResult]:
     return [PartitionResult(result, partition, loaded) for partition, loaded in result.partitions.items()]
 
 
-def _rows_of(result: ReadResult) -> int:
-    return sum([loaded.counts.rows for loaded in result.partitions.values()])
-
-
-def _may_wait(result: ReadResult) -> bool:
-    """
-    Whether a read may be committed with others. One of more rows than a group gains nothing by waiting, and undated
-    records are recorded with the first of its partitions that is committed.
-    """
-    return not result.undated and _rows_of(result) <= GROUP_ROWS
-
-
 @define(eq=False, repr=False)
 class CommitGroup:
     """The partitions that wait to be committed together."""
@@ -88,10 +76,10 @@ class CommitGroup:
     partitions: list[PartitionResult] = field(factory=list, init=False)
     _rows: int = field(default=0, init=False)
 
-    def add(self, result: ReadResult) -> None:
-        """Add the partitions of a read that may wait for others."""
+    def add(self, result: ReadResult, rows: int) -> None:
+        """Add the partitions of a read, which have so many rows."""
         self.partitions += _partitions_of(result)
-        self._rows += _rows_of(result)
+        self._rows += rows
 
     @property
     def is_full(self) -> bool:
@@ -202,8 +190,11 @@ class Committer:
 
     def _commit_each(self, results: Iterable[ReadResult]) -> None:
         for result in results:
-            if self._groups_commits and _may_wait(result):
-                self._group.add(result)
+            rows = sum([loaded.counts.rows for loaded in result.partitions.values()])
+            # A read of more rows gains nothing by waiting for others, and undated records are recorded with the first
+            # of its partitions that is committed.
+            if self._groups_commits and rows <= GROUP_ROWS and not result.undated:
+                self._group.add(result, rows)
                 if self._group.is_full:
                     self.flush()
             else:
