@@ -5,6 +5,7 @@ Dask distributes, and gives the task of a worker that died to another one. Worke
 through Dask queues (:mod:`penstock_plugins.engines.dask_queues`).
 """
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -56,11 +57,12 @@ class Dask:
         try:
             return distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False, name="penstock")
         except (OSError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"the Dask scheduler {self.address} cannot be reached: {str(error) or type(error).__name__}. Check the "
-                "address, and that it runs; a scheduler with TLS is dask:tls://HOST:PORT, with the certificates in "
-                "Dask's configuration."
-            ) from None
+            reason = str(error) or type(error).__name__
+        gc.collect()  # Dask's half-made client: collected while another one starts, it would wait for it for ever
+        raise UsageError(
+            f"the Dask scheduler {self.address} cannot be reached: {reason}. Check the address, and that it runs; a "
+            "scheduler with TLS is dask:tls://HOST:PORT, with the certificates in Dask's configuration."
+        )
 
     @property
     def workers(self) -> int:
