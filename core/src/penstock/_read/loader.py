@@ -9,14 +9,14 @@ from attrs import define, evolve, field
 
 from penstock._decode import DecodedChunk, Requested, SliceKeys
 from penstock._fetch.call import CallResult
-from penstock._plugins.plugin_errors import FAILURES, raise_sink_error, sink_errors
+from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.chunk_writer import ChunkWriter, HeldChunks
 from penstock._read.context import SliceContext
 from penstock._read.counts import PartitionCounts
 from penstock._read.listing import LoadedPage
 from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
-from penstock.errors import BrokenPageError, PenstockError
+from penstock.errors import BrokenPageError
 from penstock.model import Answer, Partition, Request, Slice
 from penstock.protocols import wrong_return
 from penstock.sinks import Writer
@@ -61,11 +61,7 @@ class Loader:
     def abort(self) -> None:
         """Drop everything that was loaded. A failure is noted only: the error that ended the read is reported."""
         for partition in self.counts.partitions.values():
-            try:
-                if partition.writer is not None:
-                    with sink_errors(type(self.context.target).__name__):
-                        partition.writer.abort()
-            except PenstockError as error:
+            if (error := partition.abort(type(self.context.target).__name__)) is not None:
                 self.context.note(str(error))
         self.context.dependencies.drop_rows(self.context.planned)
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from penstock._plan.plan import PlannedSlice
+from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.counts import PartitionCounts
 from penstock._read.on_demand import ReportsOnDemand
-from penstock.errors import BrokenBodyError
+from penstock.errors import BrokenBodyError, PenstockError
 from penstock.model import Partition, Rejected
 from penstock.sinks import Writer
 
@@ -19,6 +20,20 @@ class LoadedPartition(NamedTuple):
 
     counts: PartitionCounts
     writer: Writer | None
+
+    def abort(self, sink: str) -> PenstockError | None:
+        """
+        Drop what was passed to the writer. Returns the error of the ``sink`` that cannot, to be noted only: the reason
+        to drop it is the one to report.
+        """
+        if self.writer is None:
+            return None
+        try:
+            with sink_errors(sink):
+                self.writer.abort()
+        except PenstockError as error:
+            return error
+        return None
 
 
 class ReadResult(NamedTuple):

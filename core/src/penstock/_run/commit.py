@@ -255,11 +255,7 @@ class Committer:
 
     def _keep_former(self, partition_result: PartitionResult, keep: Keep) -> None:
         """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are better."""
-        assert partition_result.loaded.writer is not None
-        try:
-            with sink_errors(type(self.target).__name__):
-                partition_result.loaded.writer.abort()
-        except PenstockError as error:  # the reason to keep the former rows is reported
+        if (error := partition_result.loaded.abort(type(self.target).__name__)) is not None:
             self.log.note(f"{partition_result.partition}: {error}")
         if keep.error is not None:
             self.failures.add(partition_result.read_result.planned, (partition_result.partition,), keep.error)
@@ -305,7 +301,8 @@ class Committer:
         self._delivered.add(entry.partition.stream)
         counts = partition_result.loaded.counts
         self.log.count_delivered(entry, counts.derived_rejected)
-        self.log.count_replaced(entry.partition.stream, counts.replaced, counts.replaced_example)
+        if counts.replaced:
+            self.log.count_replaced(entry.partition.stream, counts.replaced, counts.replaced_example)
         self.log.log_delivered(entry, former)
         if partition_result.read_result.absent:
             self._missing_measures.note_absent(partition_result.read_result)
