@@ -80,14 +80,14 @@ class SliceCounts:
 
     def _replacement_error(self, partition: Partition) -> BrokenBodyError | None:
         """
-        The error of a read that must not replace a partition; None if it may. Either every record of it was rejected;
-        or it has no record, there were rows before, and the undated records, whose day cannot be read, may belong to
-        it.
+        The error of a read without a row of a partition that must not replace it; None if it may. Either every record
+        of it was rejected; or it has no record, there were rows before, and the undated records, whose day cannot be
+        read, may belong to it.
         """
         counts, former = self.partitions[partition].counts, self.planned.entries.get(partition)
         before = former.rows if former is not None and former.delivered else 0
         rejected = counts.rejected or (self.undated if before else ())
-        if counts.rows or not rejected:
+        if not rejected:
             return None
         first, number = rejected[0], len(rejected)
         cause = f"all {number} records" if counts.rejected else f"no record was found, and {number} without a day"

@@ -90,10 +90,9 @@ class RunLog:
 
     def count_replaced(self, stream: str, number: int, example: str) -> None:
         """Count records that later ones of the same reading replaced; ``example``: a key of theirs."""
-        if number:
-            counts = self.stream(stream)
-            counts.replaced += number
-            counts.replaced_example = counts.replaced_example or example
+        counts = self.stream(stream)
+        counts.replaced += number
+        counts.replaced_example = counts.replaced_example or example
 
     def log_delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Log a partition that was committed, and what it changed."""
