@@ -69,10 +69,13 @@ class Paged(SinglePage):
         return self.ceiling is not None
 
     def capped(self, page: Page) -> bool:
-        return self._reached(page) or (self.ceiling is not None and (page.answer.total or 0) > self.ceiling)
+        return self._reached(page) or self._states_more_than_ceiling(page)
 
     def _reached(self, page: Page) -> bool:
         return self.ceiling is not None and self._end_of(page) >= self.ceiling
+
+    def _states_more_than_ceiling(self, page: Page) -> bool:
+        return self.ceiling is not None and (page.answer.total or 0) > self.ceiling
 
     def _end_of(self, page: Page) -> int:
         """Records up to the end of this page."""
@@ -201,9 +204,7 @@ class PageNumber(Paged):
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
             return page.index + 1 >= (page.answer.pages or 1)
-        if self._reached(page) and page.count >= page.longest:
-            return True
-        return self.ceiling is not None and (page.answer.total or 0) > self.ceiling
+        return (self._reached(page) and page.count >= page.longest) or self._states_more_than_ceiling(page)
 
     def _goes_on(self, page: Page) -> bool:
         if not self.too_large or self._states_more(page) is not None:
