@@ -316,7 +316,7 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
         if not isinstance(function, FunctionType):
             continue
         try:
-            columns = function(source.settings)
+            component = function(source.settings)
         except FAILURES as error:
             kind = COMPONENTS[name][0]
             yield (
@@ -325,11 +325,11 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
             )
             continue
         is_decoder = COMPONENTS[name][0] == "decoder"  # which may be a plain function
-        if columns is None or (isinstance(columns, FunctionType) and not is_decoder):
-            returned = "a function" if columns is not None else "nothing"
+        if component is None or (isinstance(component, FunctionType) and not is_decoder):
+            returned = "a function" if component is not None else "nothing"
             yield f"{name} ({source_line(function)}) returned {returned}; write return, and the {COMPONENTS[name][0]}"
         else:
-            for problem in problems_in_component(name, columns, source.registry.component):
+            for problem in problems_in_component(name, component, source.registry.component):
                 yield f"{problem} (returned by {source_line(function)})"
 
 
