@@ -461,17 +461,8 @@ def test_the_next_run_submits_an_undeliverable_report_anew(broken: dict[str, Any
             return {"status": "done", "rows": f"/rows/{request.path.rpartition('/')[2]}"}
         return broken if request.path == "/rows/r1" else {"data": ROWS, "total": 5}
 
-    stream = Stream(
-        name="sales",
-        record=Sale,
-        kind="snapshot",
-        key="id",
-        path="/orders",
-        json={},
-        envelope=Envelope(items="data", total="total"),
-        poller=named("polled", rows_at="rows"),
-        poll_first_s=0.01,
-    )
+    stream = slow_sales(named("polled", rows_at="rows"), poll_first_s=0.01)
+    stream = evolve(stream, envelope=Envelope(items="data", total="total"))
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
 
     assert shop.run().exit_code == 1
