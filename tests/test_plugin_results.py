@@ -167,11 +167,11 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
     "a refusal that is a text": (
         [evolve(SALES, judge=refusing)],
         r"Refuse\('the key is wrong'\): write an error, such as RefusedError\('the key is wrong'\) "
-        rf"{HERE}\. This is a defect of the connector shop",
+        rf"{HERE}\. This is a defect of the connector shop, not",
     ),
     "a judge that ends the process": (
         [evolve(SALES, judge=ended)],
-        rf"SystemExit {HERE}\. This is a defect of the connector shop",
+        rf"SystemExit {HERE}\. This is a defect of the connector shop, not",
     ),
     "no memory": (
         [evolve(SALES, judge=exhausted)],
@@ -183,7 +183,7 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
     ),
     "requests that end the process": (
         [evolve(SALES, path="", requests=ended)],
-        rf"SystemExit {HERE}\. This is a defect of the connector shop",
+        rf"SystemExit {HERE}\. This is a defect of the connector shop, not",
     ),
     "no request": (
         [evolve(SALES, path="", requests=lambda settings, slice_: [])],

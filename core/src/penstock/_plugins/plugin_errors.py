@@ -111,9 +111,10 @@ def defect(error: BaseException, connector: str, what_now: str) -> PenstockError
             f"{describe_error(error)}: this process has no memory, or no thread, left. Raise its limits (container, "
             f"ulimit, systemd's TasksMax), or lower concurrency of the source. {what_now}"
         )
+    place = place_in_plugin(error)
+    at_fault = f"the connector {connector}" if place else f"penstock or of the connector {connector}"
     return PluginError(
-        f"{describe_error(error)}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
-        f"penstock, not of your configuration. {what_now}"
+        f"{describe_error(error)}{place}. This is a defect of {at_fault}, not of your configuration. {what_now}"
     )
 
 

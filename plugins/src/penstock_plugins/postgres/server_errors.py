@@ -130,10 +130,17 @@ def _remedy_for_setting(setting: str, database: "Database") -> str:
     )
 
 
-def unreachable(error: psycopg.Error, label: str) -> TargetError:
-    """The error of a connection that was not made."""
+def unreachable(error: psycopg.Error, label: str) -> SinkError | TargetError:
+    """The error of a connection that was not made: a SinkError where the next run may succeed without a correction."""
     message = message_of(error)
-    return TargetError(f"{label} cannot be reached: {message}. {_advice(message)}")
+    for kind, remedies in ((SinkError, _OF_A_BUSY_SERVER), (TargetError, _OF_CONNECTIONS)):
+        for text, remedy in remedies.items():
+            if text in message:
+                return kind(f"{label} cannot be reached: {message}. {remedy}")
+    return TargetError(
+        f"{label} cannot be reached: {message}. Check the DSN (host, port, database, user, password) and that the "
+        "server runs."
+    )
 
 
 def is_without_partition(error: Exception) -> bool:
@@ -154,11 +161,15 @@ def _origin(error: psycopg.Error) -> str:
     return f" It was raised by {_one_line(place)}. Correct that trigger or function, or drop it, and run again."
 
 
-# What the server or libpq states of a connection that was not made -> what helps.
-_OF_CONNECTIONS = {
+# What the server states of a connection that it does not accept now -> what helps.
+_OF_A_BUSY_SERVER = {
     "too many ": "Wait until sessions end, or raise the limit: max_connections, or that of the role or the database.",
     "connection slots are reserved": "Wait until sessions end, or raise max_connections.",
     "database system is": "Run again when the server has started.",
+}
+
+# What the server or libpq states of a connection that was not made -> the correction.
+_OF_CONNECTIONS = {
     "does not match host name": "With sslmode=verify-full, host must be a name that the server's certificate has.",
     "root certificate file": "sslrootcert must name the certificate of the authority that signed the server's.",
     "certificate verify failed": (
@@ -168,12 +179,6 @@ _OF_CONNECTIONS = {
     "no encryption": "If the server takes connections over TLS only, write sslmode=require or verify-full in the DSN.",
     "server does not support SSL": "Let the server's administrator set up TLS, or name the port that has it.",
 }
-
-
-def _advice(message: str) -> str:
-    """What to do about a connection that was not made."""
-    known = next((advice for seen, advice in _OF_CONNECTIONS.items() if seen in message), None)
-    return known or "Check the DSN (host, port, database, user, password) and that the server runs."
 
 
 def message_of(error: psycopg.Error) -> str:
