@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import penstock
 import pytest
 from attrs import evolve
 from other_sink import OtherSinks, other, project_of
@@ -29,7 +28,6 @@ from penstock import (
     TargetError,
     UsageError,
 )
-from penstock._util.former_protocols import METHODS
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config, without_id
@@ -696,28 +694,6 @@ def test_a_method_that_a_ledger_must_have_has_no_default(server: Server, tmp_pat
 
     with pytest.raises(PluginError, match=r"the sink OtherLedger failed with AttributeError: .*fail"):
         project.run("shop", to=sink_of(target), **DAYS)
-
-
-@pytest.mark.parametrize("bases", [("BaseTarget", "{}"), ("{}", "BaseTarget"), ("{}",)], ids=" ".join)
-def test_a_protocol_of_a_development_version_is_still_extended(bases: tuple[str, ...]) -> None:
-    """
-    A target that extends some of them, beside the base class or without it.
-    """
-    for name, method in METHODS.items():
-        former = getattr(penstock, name)
-        own = {method: lambda target, *arguments, **options: "own"}
-        target = type("Own", tuple(getattr(penstock, base.format(name)) for base in bases), own)()
-        assert isinstance(target, former)
-        assert getattr(target, method)() == "own"
-        assert not isinstance(object(), former)
-
-
-def test_the_former_name_of_a_lock_share_is_still_imported() -> None:
-    """
-    Sinks of development versions import Part.
-    """
-    assert penstock.Part is penstock.sinks.Part is penstock.LockShare
-    assert "Part" not in penstock.__all__
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

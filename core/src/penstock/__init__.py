@@ -71,8 +71,6 @@ _NAMES = {
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
     "verdicts": "Accept Refusal Refuse Retry Skip StatusRule Throttle Unavailable Verdict",
 }
-# Decision 72: no public names any more, and still imported by sinks of development versions.
-_FORMER = ("Advising", "Grouping", "GroupingLedger", "Interruptible", "ListsFinal", "Preparing")
 _MODULES = {name: f"penstock.{module}" for module, names in _NAMES.items() for name in names.split()}
 
 
@@ -87,11 +85,6 @@ def __getattr__(name: str) -> Any:
     if name in _MARKERS:
         value = globals()[name] = getattr(import_module("pluggy"), _MARKERS[name])("penstock")
         return value
-    if name in _FORMER:
-        value = globals()[name] = import_module("penstock._util.former_protocols").former_protocol(name)
-        return value
-    if name == "Part":  # decision 72
-        name = "LockShare"
     if name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -15,9 +15,7 @@ from penstock.errors import PluginError
 from penstock.model import Answer, Page, Request, Response
 from penstock.names import source_line
 from penstock.redact import Secret, clip
-
-# Development versions had the verdicts here (decision 72).
-from penstock.verdicts import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict  # noqa: F401
+from penstock.verdicts import Verdict
 
 Exchange = Callable[[Request], Response]
 

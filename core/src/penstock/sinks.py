@@ -438,9 +438,6 @@ class LockShare:
     name: str
 
 
-Part = LockShare  # decision 72
-
-
 @runtime_checkable
 class Divisible(Protocol):
     """A sink whose targets several processes can write at once."""
