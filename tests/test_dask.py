@@ -212,7 +212,7 @@ class Results:
 
     def reply(self, number: int, message: Any) -> dict[str, Any]:
         self.requests += 1
-        return {"stop": False, "resting": {}, "parked": {}}
+        return {"stop": False, "cooling_down": {}, "parked": {}}
 
     def done(self, number: int, result: Any) -> None:
         self.done_by[number] = result

@@ -230,12 +230,6 @@ folder = "here"
             'refrence: unknown key. Did you mean "reference"? `penstock init x` lists every key',
             id="unknown key",
         ),
-        pytest.param(
-            "requests_per_month = 1000",
-            "requests_per_month: is no key any more: delete it; no run obeyed it, and `penstock status` has the "
-            "requests of the month",
-            id="key of an earlier version",
-        ),
     ],
 )
 def test_a_wrong_value_is_reported_with_place_found_and_expected(tmp_path: Path, line: str, problem: str) -> None:

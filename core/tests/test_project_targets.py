@@ -349,23 +349,6 @@ def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     assert json.loads(one.raw)["price"] == "150"
 
 
-def test_a_ledger_whose_rejected_takes_no_days_gives_the_same(
-    server: Server, tmp_path: Path, shop: Shop, sinks: OtherSinks
-) -> None:
-    """
-    The documentation for authors of sinks had no days before they were added.
-    """
-    sinks.ledger = lambda own: {"rejected": lambda source=None, stream=None: own.rejected(source, stream)}
-    shop.change = without_id
-    project = project_of(sinks, server, tmp_path)
-    project.run("daily", **DAYS, accounts=["7"])
-
-    found = project.rejected("shop", since=LAST, until=LAST).rejected
-
-    assert len(project.rejected("shop").rejected) > 1
-    assert {one.partition["day"] for one in found} == {str(LAST)}
-
-
 def test_problems_of_partitions_with_and_without_an_account_are_found(project: Project, tmp_path: Path) -> None:
     """
     A stream that was not divided by accounts before may have left rows of both kinds.
@@ -421,17 +404,14 @@ def test_totals_are_sums_by_account_and_period(project: Project) -> None:
     assert [(one.days, one.open) for one in days] == [(1, 1)]
 
 
-@pytest.mark.parametrize("stated", ["address", "run", "text"])
+@pytest.mark.parametrize("known", [True, False], ids=["address", "run"])
 def test_two_names_of_one_target_are_one_to_forget(
-    server: Server, tmp_path: Path, sinks: OtherSinks, stated: str
+    server: Server, tmp_path: Path, sinks: OtherSinks, known: bool
 ) -> None:
     """
-    The lock of a place excludes other runs, not another name of the place, also where the sink states no address, and
-    the run that holds the lock in a text only.
+    The lock of a place excludes other runs, not another name of the place, also where the sink states no address.
     """
-    known = stated == "address"
     sinks.lacks = () if known else {"address"}
-    sinks.names_holder = stated != "text"
     (tmp_path / "link").symlink_to(tmp_path / "data")
     alias = {"alias": {"kind": "other", "path": str(tmp_path / "link")}}
     project = project_of(sinks, server, tmp_path, alias, weekly={"source": "shop", "sink": "alias"})

@@ -106,11 +106,6 @@ class LedgerEntry:
         """
         return self.delivered and self.closed
 
-    def final(self, fingerprint: str) -> bool:
-        """Whether it is final and was read with these settings."""
-        # The documentation of development versions had this name: decision 72.
-        return self.is_final and self.fingerprint == fingerprint
-
 
 @frozen(kw_only=True)
 class PendingReport:

@@ -8,7 +8,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from attrs import define, evolve, field
-from penstock import LockHeldError, Project, SinkKind, hookimpl
+from penstock import Project, SinkKind, hookimpl
 from penstock.sandbox.server import Server
 from penstock_plugins.files.kinds import JSONL
 from project_shop import PLUGINS, Stopped, config
@@ -29,15 +29,13 @@ class OtherSinks:
     A plugin with the kind ``other``: files as ``jsonl`` writes them, by classes of another author.
 
     ``sink``, ``target`` and ``ledger``: their attributes in place of those of ``jsonl``; of the last two by what
-    ``jsonl`` has opened. ``lacks``: attributes that none of them has. ``names_holder``: whether the error of a held
-    lock has the id of the run that holds it, besides its text. ``run_ids``: of the runs that opened a target.
+    ``jsonl`` has opened. ``lacks``: attributes that none of them has. ``run_ids``: of the runs that opened a target.
     """
 
     sink: dict[str, Any] = field(factory=dict)
     target: Callable[[Any], dict[str, Any]] = lambda own: {}
     ledger: Callable[[Any], dict[str, Any]] = lambda own: {}
     lacks: Collection[str] = ()
-    names_holder: bool = True
     run_ids: list[str] = field(factory=list)
 
     @hookimpl
@@ -47,10 +45,7 @@ class OtherSinks:
     def _sink(self, own: Any) -> Any:
         def open_target(source: str, run_id: str, *arguments: Any, **options: Any) -> Any:
             self.run_ids.append(run_id)
-            try:
-                return self._target(own.open(source, run_id, *arguments, **options))
-            except LockHeldError as error:
-                raise error if self.names_holder else LockHeldError(str(error)) from None
+            return self._target(own.open(source, run_id, *arguments, **options))
 
         def open_readonly(source: str) -> Any:
             target = own.open_readonly(source)

@@ -28,10 +28,6 @@ _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 # The bounds of attrs' validators in words.
 _BOUNDS = {">": "a number above {}", ">=": "{} or more", "<": "a number below {}", "<=": "{} or less"}
 
-# Development versions (decision 72).
-# Keys of earlier versions -> the remedy.
-_DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
-
 
 class CheckedSection(NamedTuple):
     """The settings of one source or sink, and notices for the user about them."""
@@ -113,9 +109,6 @@ class _SectionCheck:
                     values[key] = _converted(self._keys[key], self._value(raw, self._hints[key], f"{prefix}{key}"))
                 except _InvalidError as error:
                     self.found += [f"{place}{text}" for text in error.texts]
-                continue
-            if key in _DROPPED:  # the nearest key that there is would be another thing
-                self.found.append(f"{place}: is no key any more: {_DROPPED[key]}")
                 continue
             what = "unknown key" if account is None else "not a key of an account"
             meant = did_you_mean(key, [*allowed, *self.context.further])

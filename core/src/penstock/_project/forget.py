@@ -60,9 +60,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:
-                    # The text: sinks of development versions state the run nowhere else (decision 72).
-                    run = error.run_id or str(error)
-                    same = next((locked for locked in targets if locked.run_id in run), None)
+                    same = next((locked for locked in targets if locked.run_id == error.run_id), None)
                     if same is None:
                         raise
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")

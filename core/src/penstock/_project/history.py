@@ -2,10 +2,8 @@
 What the ledger of a target keeps of former runs: ``runs`` (their records), ``rejected`` and ``changes``.
 """
 
-import inspect
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -41,11 +39,8 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 
 def rejected_records(source_ledger: SourceLedger, stream: str | None, days: Days) -> Iterator[RejectedRecord]:
     """The records of a source that were rejected in one target. A target may have millions of them."""
-    rejected = source_ledger.ledger.rejected
-    if "since" in inspect.signature(rejected).parameters:
-        rejected = partial(rejected, since=days.since, until=days.until)
-    # else: a ledger as the documentation of development versions had it, decision 72. Other days are dropped here.
-    for entry, records in groupby(rejected(source_ledger.source, stream), itemgetter(0)):
+    rejected = source_ledger.ledger.rejected(source_ledger.source, stream, since=days.since, until=days.until)
+    for entry, records in groupby(rejected, itemgetter(0)):
         if not days.contains(entry.partition):
             continue
         partition = entry.partition.as_dict()

@@ -99,8 +99,7 @@ class WorkingCredentialsReply(msgspec.Struct, frozen=True):
     work: bool
 
 
-# Carried as "resting".
-class RunState(msgspec.Struct, frozen=True, rename={"cooling_down": "resting"}):
+class RunState(msgspec.Struct, frozen=True):
     """``stop``: the run is to end. ``cooling_down``: by source, for how many seconds nobody requests anything of it."""
 
     stop: bool
@@ -108,8 +107,7 @@ class RunState(msgspec.Struct, frozen=True, rename={"cooling_down": "resting"}):
     parked: dict[str, Parked]
 
 
-# Carried as "opening", also by other versions: a worker gets its lease before it compares the versions.
-class Lease(msgspec.Struct, frozen=True, rename={"number": "opening"}):
+class Lease(msgspec.Struct, frozen=True):
     """The right of one worker to a source, by its number. It ends when another worker opens the source for it."""
 
     number: int
