@@ -205,13 +205,13 @@ def test_no_content_where_there_were_rows_is_read_again(times: int, tmp_path: Pa
     assert any("no content (204), and rows were delivered before" in note for note in shop.notes)
 
 
-@pytest.mark.parametrize("envelope", [ReportFile(), Envelope(single=True)], ids=["a report file", "a detail"])
-def test_no_content_is_no_file_and_no_detail(envelope: Any) -> None:
+@pytest.mark.parametrize("decoder", [ReportFile(), Envelope(single=True)], ids=["a report file", "a detail"])
+def test_no_content_is_no_file_and_no_detail(decoder: Any) -> None:
     """
     A file without records has a header, and one record is due as a detail.
     """
     request = Request(url="https://api.example.com/1")
-    call = Call(request=request, envelope=envelope)
+    call = Call(request=request, decoder=decoder)
 
     verdict, _ = judge_response("Shop", call, a_response(b"", status=204), ())
 

@@ -156,7 +156,7 @@ def a_listing(paginator: SinglePage | None = None, stream_history: StreamHistory
         log=RunLog("shop", RunReport(run_id="r1"), ignore),
         clock=FakeClock(NOW),
     )
-    return Listing(context=context, envelope=ENVELOPE, **more)
+    return Listing(context=context, decoder=ENVELOPE, **more)
 
 
 def a_result(call: Call, came: Came) -> CallResult:

@@ -37,7 +37,7 @@ def test_a_url_is_a_kind_of_request(url: str, expected: str) -> None:
     The URL of an event is without the query, with names for the partition's values and other ids, and masked.
     """
     secret = Secret("sesame-open")
-    assert url_template(Call(request=Request(url=url), envelope=None, partitions=(PARTITION,))) == expected
+    assert url_template(Call(request=Request(url=url), decoder=None, partitions=(PARTITION,))) == expected
     assert secret
 
 

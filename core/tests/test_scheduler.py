@@ -17,7 +17,7 @@ from penstock.testing import FakeClock
 
 
 def a_call(name: str) -> Call:
-    return Call(request=Request(url=f"http://localhost/{name}"), envelope=None)
+    return Call(request=Request(url=f"http://localhost/{name}"), decoder=None)
 
 
 def an_answer(call: Call, size: int = 1) -> CallResult:

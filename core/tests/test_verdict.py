@@ -31,7 +31,7 @@ LISTED = Envelope(items="data", head=("status",))
 
 def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
     judges = more.pop("judges", ())
-    return judge_response("shop", Call(REQUEST, more.pop("envelope", LISTED), **more), response, judges)
+    return judge_response("shop", Call(REQUEST, more.pop("decoder", LISTED), **more), response, judges)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
@@ -163,7 +163,7 @@ def test_an_answer_that_is_not_ready_is_requested_again():
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, NotReadyError)
     assert output(a_response(b"", status=202), lenient=True)[0] == Accept()
-    assert output(a_response(status=202), envelope=None)[0] == Accept()
+    assert output(a_response(status=202), decoder=None)[0] == Accept()
 
 
 def test_no_content_is_no_records():
@@ -185,7 +185,7 @@ def test_an_answer_that_repeats_another_request_is_no_answer(stated: Mapping[str
     """
     envelope = evolve(LISTED, echoes={"of": "day", "page": "page"})
 
-    verdict, _ = output(a_response({"data": [], "page": 7, **stated}), envelope=envelope)
+    verdict, _ = output(a_response({"data": [], "page": 7, **stated}), decoder=envelope)
 
     if taken:
         assert verdict == Accept()

@@ -23,7 +23,7 @@ def test_a_new_token_is_tried_only_where_one_is_sent(credentials: bool, verdict:
 
     output, _ = judge_response(
         "provider",
-        Call(Request(url="https://provider.example/file", credentials=credentials), envelope=None),
+        Call(Request(url="https://provider.example/file", credentials=credentials), decoder=None),
         Response(status=403, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
         [judge],
     )

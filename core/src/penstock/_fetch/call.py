@@ -16,7 +16,7 @@ from penstock.verdicts import Accept, Refuse, Skip, Verdict
 
 class Call(NamedTuple):
     """
-    One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
+    One request for a fetching thread to make. ``decoder`` finds the items in its body; None where there are none.
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
     or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a digest
@@ -25,7 +25,7 @@ class Call(NamedTuple):
     """
 
     request: Request
-    envelope: BodyDecoder | None
+    decoder: BodyDecoder | None
     stream: Stream | None = None
     lenient: bool = False
     digest: bool = False
@@ -58,7 +58,7 @@ def with_response(result: CallResult | None) -> CallResult:
 
 
 JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
-"""The verdict on a response to a call, and the content of its envelope."""
+"""The verdict on a response to a call, and the answer in its body."""
 
 
 @frozen

@@ -150,7 +150,7 @@ class SourceClient:
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
-        call = Call(request=request, envelope=None, lenient=True)
+        call = Call(request=request, decoder=None, lenient=True)
         retry_loop = self._new_retry_loop(Signer(Unsigned(), self._log_in, self.clock))
         login = ReadOperation(call, self._judge.login, self._log, self.parking, self.clock)
         response = retry_loop.run(login).response

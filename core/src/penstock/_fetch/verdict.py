@@ -70,14 +70,14 @@ def judge_response(
     provider: str, call: Call, response: Response, judges: Sequence[Judge], reason: Sequence[str] = ()
 ) -> tuple[Verdict, Answer]:
     """
-    The verdict on a response, and the content of its envelope.
+    The verdict on a response, and the answer in its body.
 
     The judges decide in order, then the HTTP status. 204 means: no records, but not of a report file or of a detail. A
     call whose accepted response is broken is repeated, one whose response is whole and of another format or shape is
     not; a lenient call accepts both, and the answer has the problem.
     """
     try:
-        answer, problem = _in_envelope(call.envelope, response)
+        answer, problem = _decoded(call.decoder, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
     verdict = _judged(judges, response, answer) or _by_status_of_call(provider, call, response, reason)
@@ -102,8 +102,8 @@ def _judged(judges: Sequence[Judge], response: Response, answer: Answer | None) 
 
 
 def _by_status_of_call(provider: str, call: Call, response: Response, reason: Sequence[str]) -> Verdict:
-    """The verdict of the HTTP status. 202 in place of the content of an envelope means that there is none yet."""
-    if response.status == 202 and call.envelope is not None and not call.lenient:
+    """The verdict of the HTTP status. 202 to a call with a decoder means that there is no answer yet."""
+    if response.status == 202 and call.decoder is not None and not call.lenient:
         return Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
     return by_status(provider, call.request, response, reason, call.account)
 
@@ -127,7 +127,7 @@ def _error_in_accepted(
     defect = ""
     if problem is not None:
         defect = f", but {problem}"
-    elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
+    elif answer is not None and (other := echo_of_another_request(call.decoder, call.request, answer)):
         defect = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
     elif answer is not None and answer.failure and _states_failure(call, answer):
         name = answer.failure.partition(" ")[0]
@@ -142,15 +142,15 @@ def _error_in_accepted(
     return error(f"{provider} answered with HTTP {response.status}{defect}")
 
 
-def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:
+def echo_of_another_request(decoder: BodyDecoder | None, request: Request, answer: Answer) -> str:
     """The member that repeats a parameter of the request and has another value, with this; "" without one."""
-    if not isinstance(envelope, Envelope) or not envelope.echoes:
+    if not isinstance(decoder, Envelope) or not decoder.echoes:
         return ""
     sent = dict(request.params)
     return next(
         (
             f"{path} {clip(str(answer.head[path]), 60)!r}"
-            for path, parameter in envelope.echoes.items()
+            for path, parameter in decoder.echoes.items()
             if path in answer.head and parameter in sent
             if str(answer.head[path]).strip() not in ("None", sent[parameter])
         ),
@@ -165,7 +165,7 @@ def _states_failure(call: Call, answer: Answer) -> bool:
     """
     if call.lenient:
         return False
-    noted = answer.failure.partition(" ")[0].lower() == "errors" and not reads_files(call.envelope)
+    noted = answer.failure.partition(" ")[0].lower() == "errors" and not reads_files(call.decoder)
     return not (noted and _has_records(answer))
 
 
@@ -174,16 +174,16 @@ def _has_records(answer: Answer) -> bool:
     return any(not re.fullmatch(rb"\[\s*\]", bytes(memoryview(items.raw)[:64])) for items in answer.items)
 
 
-def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
-    """The content of the envelope, where one is declared and found, and what is wrong with the body."""
+def _decoded(decoder: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
+    """The answer in a body, where the call has a decoder and it can be read, and what is wrong with the body."""
     if response.status == 204:
-        if reads_files(envelope) or (isinstance(envelope, Envelope) and envelope.single):
+        if reads_files(decoder) or (isinstance(decoder, Envelope) and decoder.single):
             return None, BrokenBodyError("no content came (204), where a file or a record is due.")
         return Answer(), None
-    if envelope is None:
+    if decoder is None:
         return None, None
     try:
-        answer = check_returned(envelope, envelope(response), Answer, "Answer(items=...)")
+        answer = check_returned(decoder, decoder(response), Answer, "Answer(items=...)")
     except BrokenBodyError as error:
         return None, error
     return answer, WrongFormatError(answer.problem) if answer.problem else None

@@ -167,7 +167,7 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     name = source.name if account is None else f"{source.name}, account {account}"
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
-    result = client.fetch(Call(request=request, envelope=None, lenient=True, account=account))
+    result = client.fetch(Call(request=request, decoder=None, lenient=True, account=account))
     if isinstance(result.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
         raise AuthenticationError(f"{result.error}\nSigned was: {signed}")
     if isinstance(result.error, (ThrottledError, ServerError, ParkedError)):

@@ -24,7 +24,7 @@ class Components(NamedTuple):
 
     paginator: Paginator
     poller: Poller | None
-    envelope: BodyDecoder
+    decoder: BodyDecoder
     download_decoder: BodyDecoder
     row_builder: RowBuilder
     is_one_page: bool  # the paginator never names a second page
@@ -39,13 +39,13 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
     read, which are decoded even if the settings leave them out.
     """
 
-    envelope = source.component("decoder", stream.envelope) or Envelope()
+    decoder = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
     return Components(
         paginator=paginator,
         poller=source.component("poller", stream.poller),
-        envelope=envelope,
-        download_decoder=source.component("decoder", stream.downloads) or envelope,
+        decoder=decoder,
+        download_decoder=source.component("decoder", stream.downloads) or decoder,
         row_builder=_row_builder_of(source, stream, needed),
         is_one_page=type(paginator) is SinglePage,
         may_cap=paginator.may_cap(),

@@ -20,15 +20,15 @@ from penstock.verdicts import Refuse
 def call_of(
     planned: PlannedSlice,
     request: Request,
-    envelope: BodyDecoder | None,
+    decoder: BodyDecoder | None,
     *,
     lenient: bool = False,
     digest: bool = False,
 ) -> Call:
     """A call for a slice, see :class:`~penstock._fetch.call.Call`."""
     return Call(
-        request=evolve(request, as_file=True) if reads_files(envelope) else request,
-        envelope=envelope,
+        request=evolve(request, as_file=True) if reads_files(decoder) else request,
+        decoder=decoder,
         stream=planned.stream,
         lenient=lenient,
         digest=digest,
@@ -56,7 +56,7 @@ class Listing:
     """
 
     context: SliceContext
-    envelope: BodyDecoder
+    decoder: BodyDecoder
     is_first_reading: bool = False
     polled: CallResult | None = None
     file_digests: set[int] | None = None
@@ -92,7 +92,7 @@ class Listing:
                 self.checks.count_request(request)
             if self._first is not None and request.credentials != self._first.request.credentials:
                 request = evolve(request, credentials=self._first.request.credentials)
-            calls.append(call_of(self.context.planned, request, self.envelope, digest=digest))
+            calls.append(call_of(self.context.planned, request, self.decoder, digest=digest))
         return tuple(calls)
 
     def add_digest(self, result: CallResult) -> bool:

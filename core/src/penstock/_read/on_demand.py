@@ -55,7 +55,7 @@ class ReportExpiredError(InconsistentReadError):
 
 def check_rows(result: CallResult) -> None:
     """
-    Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
+    Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the decoder cannot
     read it, or where it states a failure: a poll is accepted whatever its body is, since only its last response has
     rows.
     """
@@ -124,7 +124,7 @@ class ReportsOnDemand:
     source: ConfiguredSource
     planned: PlannedSlice
     poller: Poller
-    envelope: BodyDecoder  # for the response to a poll, which may hold the records
+    decoder: BodyDecoder  # for the response to a poll, which may hold the records
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
@@ -359,7 +359,7 @@ class ReportsOnDemand:
         poll = self.poller.poll(submission, report.handle)
         check_returned(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
-        return call_of(self.planned, poll, self.envelope, lenient=True, digest=True)
+        return call_of(self.planned, poll, self.decoder, lenient=True, digest=True)
 
     @property
     def _times(self) -> PollTimes:

@@ -49,7 +49,7 @@ class ReportAdoption:
             source=self.job.source,
             planned=planned,
             poller=components.poller,
-            envelope=components.envelope,
+            decoder=components.decoder,
             ledger=self.ledger if planned.to_deliver else None,
             clock=self.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),

@@ -128,7 +128,7 @@ class SliceReading:
         """Read the listings of a slice, or of a half of it. Raises CeilingReachedError."""
         requests = self._requests(part.slice)  # 1. The requests of the slice.
         if self.on_demand is None:
-            listings, calls = self._open_listings(requests, self.context.components.envelope)
+            listings, calls = self._open_listings(requests, self.context.components.decoder)
             only_page = self.context.components.is_one_page and len(requests) == 1
             yield from self._read_listings(part, listings, calls, only_page=only_page)
             return
@@ -188,7 +188,7 @@ class SliceReading:
         self, submission: Request, on_demand: ReportsOnDemand
     ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
         """The listings of the report that this request submits, and the calls of their first pages."""
-        envelope = self.context.components.envelope
+        components = self.context.components
         result, state = yield from on_demand.wait_until_ready(submission)
         self.counts.began_at = on_demand.submitted_at
         self._record_clock_lag(result)
@@ -196,7 +196,7 @@ class SliceReading:
             return [], ()
         if not state.downloads and not state.pages:
             check_rows(result)
-            return self._open_listings([submission], envelope, polled=result)
+            return self._open_listings([submission], components.decoder, polled=result)
         polled = result.call.request.url
         requests = [
             evolve(
@@ -208,13 +208,13 @@ class SliceReading:
             for download in state.downloads or state.pages
         ]
         file_digests: set[int] | None = set() if len(state.downloads) > 1 else None
-        decoder = self.context.components.download_decoder if state.downloads else envelope
+        decoder = components.download_decoder if state.downloads else components.decoder
         return self._open_listings(requests, decoder, file_digests=file_digests)
 
     def _open_listings(
         self,
         requests: Sequence[Request],
-        envelope: BodyDecoder,
+        decoder: BodyDecoder,
         *,
         polled: CallResult | None = None,
         file_digests: set[int] | None = None,
@@ -225,7 +225,7 @@ class SliceReading:
         for request in requests:
             listing = Listing(
                 context=self.context,
-                envelope=envelope,
+                decoder=decoder,
                 polled=polled,
                 file_digests=file_digests,
                 is_first_reading=self.is_first_reading,
@@ -292,6 +292,6 @@ class SliceReading:
             return
         self.context.stream_history.searched += 1
         counted = listing.checks.total is not None
-        if note := undeclared_members(listing.envelope, listing.paginator, listing.last, counted=counted):
+        if note := undeclared_members(listing.decoder, listing.paginator, listing.last, counted=counted):
             self.context.stream_history.searched = LISTINGS_SEARCHED
             self.context.log.note(f"{self.context.planned.stream.name}: {note}")

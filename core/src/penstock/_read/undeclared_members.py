@@ -14,7 +14,7 @@ import attrs
 from penstock._decode.masks import folded
 from penstock.envelope import Envelope
 from penstock.model import Page
-from penstock.protocols import Paginator
+from penstock.protocols import BodyDecoder, Paginator
 from penstock.report_files import ReportFile
 
 LISTINGS_SEARCHED = 5
@@ -34,14 +34,13 @@ _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalr
 _OF_PAGES = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
-def undeclared_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
+def undeclared_members(decoder: BodyDecoder, paginator: Paginator, page: Page, *, counted: bool) -> str:
     """
     A note about the members of the last page of a listing that name a further page, state a larger total, or errors
     beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
     page states (``counted``: one did); "" if there is nothing to note.
     """
-    if isinstance(envelope, ReportFile):
-        envelope = Envelope(items=envelope.items)
+    envelope = Envelope(items=decoder.items) if isinstance(decoder, ReportFile) else decoder
     if not isinstance(envelope, Envelope) or page.response.size > _LARGEST:
         return ""
     if (members := page.response.members()) is None:  # the body is an array

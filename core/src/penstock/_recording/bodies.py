@@ -85,7 +85,7 @@ class Bodies:
             return self._without_secrets(response)
         items = answer.items if exchange.has_records else ()
         formats = {item.format for item in items}
-        keyed_by = fields.stamped.get(getattr(exchange.call.envelope, "keyed_by", None) or "")
+        keyed_by = fields.stamped.get(getattr(exchange.call.decoder, "keyed_by", None) or "")
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
             return self.left_out(_NOT_MASKABLE)  # names of members are not masked
         if formats & {"csv", "lines"}:
@@ -102,7 +102,7 @@ class Bodies:
         problem = verdict.error if isinstance(verdict, Refuse) else exchange.result.error
         unread = isinstance(problem, BrokenBodyError)
         body = Body(suffix=".json", measured=response.measured)
-        stamps = getattr(exchange.call.envelope, "stamps", {})
+        stamps = getattr(exchange.call.decoder, "stamps", {})
         records = None if unread else tuple(items)
         body.content = [body.clean(self.masking.mask_body(raw, fields, records, stamps))]
         return body
@@ -125,7 +125,7 @@ class Bodies:
 
     def _rewritten(self, exchange: Exchange, fields: Fields) -> Body:
         """The rows of a report, masked, in plain files; in a zip where there are several."""
-        coding = getattr(exchange.call.envelope, "encoding", None) or "utf-8"
+        coding = getattr(exchange.call.decoder, "encoding", None) or "utf-8"
         body = Body(suffix=".csv", measured=True)
         files: dict[str, io.BytesIO] = {}
         for item in exchange.result.answer.items:

@@ -40,10 +40,10 @@ def verdict_on(
     The body is read by the stream's envelope, if it is the object itself.
     """
     declared = stream.envelope if stream is not None else None
-    envelope: Any = None if isinstance(declared, (Named, FunctionType)) else declared
+    decoder: Any = None if isinstance(declared, (Named, FunctionType)) else declared
     request = Request(url="https://provider.example/path")
     judges = judges_of(connector, stream)
-    return judge_response(connector.title, Call(request, envelope), response, judges, connector.reason)[0]
+    return judge_response(connector.title, Call(request, decoder), response, judges, connector.reason)[0]
 
 
 class ScriptedExchange:

@@ -39,7 +39,7 @@ class NamedMembers(InMemoryLog):
     def exchange(
         self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: Callable[..., Any]
     ) -> CallResult:
-        result, stream, envelope = send(), call.stream, call.envelope
+        result, stream, envelope = send(), call.stream, call.decoder
         good = isinstance(result.verdict, Accept) and result.response is not None and not result.answer.problem
         if not good or stream is None or not isinstance(envelope, Envelope):
             return result
