@@ -159,7 +159,7 @@ def engine(cluster: Cluster, address: str = "") -> Any:
 
 def test_a_worker_that_ends_while_all_are_tried_refuses_nothing(cluster: Cluster) -> None:
     """
-    The others carry out the run; without any, its parts wait for one.
+    The others carry out the run; without any, its shards wait for one.
     """
     cluster.start(workers=2)
 
@@ -390,9 +390,9 @@ def test_a_scheduler_that_is_not_there(world: DividedRuns) -> None:
 
 
 @into_both
-def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster: Cluster) -> None:
+def test_the_shard_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster: Cluster) -> None:
     """
-    kill -9 of a worker: another one takes over its part, goes on from the ledger, and adopts its reports. The run ends
+    kill -9 of a worker: another one takes over its shard, goes on from the ledger, and adopts its reports. The run ends
     with 0, and its counts are those of one run.
     """
     world.app.slow_s = 0.05
@@ -412,8 +412,8 @@ def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster:
 @pytest.mark.parametrize("victim", ["scheduler", "client"])
 def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str) -> None:
     """
-    kill -9 of the scheduler is exit code 1, that of the client ends the workers' parts; the next run leaves exactly the
-    provider's rows.
+    kill -9 of the scheduler is exit code 1, that of the client ends the workers' shards; the next run leaves exactly
+    the provider's rows.
     """
     world.app.slow_s = 0.1
     cluster.start(workers=2)
@@ -439,7 +439,7 @@ def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str)
 @into_files
 def test_a_worker_that_hangs_replaces_nothing_later(world: DividedRuns, cluster: Cluster) -> None:
     """
-    A worker stands still until another one has its part, and goes on then: the rows and the counts are those of one
+    A worker stands still until another one has its shard, and goes on then: the rows and the counts are those of one
     run, and no file is changed after it.
     """
     world.app.slow_s = 0.1
@@ -503,7 +503,7 @@ def test_a_worker_with_another_directory_is_refused(
 
 def test_sigterm_reaches_the_cluster(world: DividedRuns, cluster: Cluster) -> None:
     """
-    SIGTERM of the client ends the parts on all workers: exit code 130.
+    SIGTERM of the client ends the shards on all workers: exit code 130.
     """
     world.app.slow_s = 0.1
     cluster.start(workers=2)

@@ -85,7 +85,7 @@ class Kills:
         self._kill(victim, process)
         killed = time.monotonic()
         code, report = self.world.ended(process)
-        # 0: the run had ended, or others took over; 1: a part was lost; 2: not even begun, so nothing was requested.
+        # 0: the run had ended, or others took over; 1: a shard was lost; 2: not even begun, so nothing was requested.
         survives = self.cluster is not None and "scheduler" not in victim
         possible = (-9, 0) if victim == "client" else (0,) if survives else (0, 1, 2) if self.cluster else (0, 1)
         assert code in possible, report
@@ -201,7 +201,7 @@ def test_sixty_accounts_of_forty_days(world: DividedRuns, cluster: Cluster, engi
         assert world.rows(stream) == app.expected(stream), stream
     counts = {name: count for name, count in app.counts.items() if name != "login"}
     assert counts == {"sales": 60 * 40, "items": 60, "stock": 3 * 60}
-    assert app.counts["login"] == (workers if engine == "dask" else 1)  # one for each part, without TLS
+    assert app.counts["login"] == (workers if engine == "dask" else 1)  # one for each shard, without TLS
     assert app.at_once <= 8
     print(f"{engine}, {workers} workers: {report['seconds']:.1f} s, {app.at_once} requests at once")
     app.forget()

@@ -321,7 +321,7 @@ def test_a_target_for_one_process_refuses_shards(tmp_path: Path) -> None:
         project.run("market", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], shard="1/2")
 
 
-# --- the lock of parts ------------------------------------------------------------------------------------------------
+# --- the lock of shards -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["jsonl", "postgres"])
@@ -333,33 +333,33 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         yield PostgresSink(dsn=Secret(dsn), lock_wait_ms=50)
 
 
-def part(name: str, division: str = "2 shards") -> LockShare:
+def lock_share(name: str, division: str = "2 shards") -> LockShare:
     return LockShare(division=division, name=name)
 
 
-def test_parts_exclude_everybody_else(sink: Any) -> None:
+def test_lock_shares_exclude_everybody_else(sink: Any) -> None:
     """
-    Parts of one division open the target together; another division, the same part again and a whole run are refused
+    Shares of one division open the target together; another division, the same share again and a whole run are refused
     until the last of them has ended.
     """
-    first = sink.open(SOURCE, "r1", part=part("1"))
-    second = sink.open(SOURCE, "r2", part=part("2"))
+    first = sink.open(SOURCE, "r1", lock_share=lock_share("1"))
+    second = sink.open(SOURCE, "r2", lock_share=lock_share("2"))
     for refused in (
         lambda: sink.open(SOURCE, "r3"),
-        lambda: sink.open(SOURCE, "r3", part=part("2")),
-        lambda: sink.open(SOURCE, "r3", part=part("1", "3 shards")),
+        lambda: sink.open(SOURCE, "r3", lock_share=lock_share("2")),
+        lambda: sink.open(SOURCE, "r3", lock_share=lock_share("1", "3 shards")),
     ):
         with pytest.raises(LockHeldError):
             refused()
     first.close()
     with pytest.raises(LockHeldError):
         sink.open(SOURCE, "r4")
-    third = sink.open(SOURCE, "r5", part=part("1"))
+    third = sink.open(SOURCE, "r5", lock_share=lock_share("1"))
     third.close()
     second.close()
 
     sink.open(SOURCE, "r6").close()
-    sink.open(SOURCE, "r7", part=part("1", "3 shards")).close()
+    sink.open(SOURCE, "r7", lock_share=lock_share("1", "3 shards")).close()
 
 
 @pytest.mark.parametrize("source", [SOURCE, "another"])
@@ -369,14 +369,14 @@ def test_two_machines_do_not_share_a_ledger(tmp_path: Path, monkeypatch: pytest.
     SQLite's log cannot be shared.
     """
     sink = FileSink(directory=tmp_path / "out", codec=JsonLines())
-    first = sink.open(SOURCE, "r1", part=part("1"))
+    first = sink.open(SOURCE, "r1", lock_share=lock_share("1"))
     with monkeypatch.context() as patch:
         patch.setattr("penstock_plugins.files.locks.machine", lambda: "another")
         with pytest.raises(
             LockHeldError, match="Machines cannot share the ledger, an SQLite file: start all runs and shards on one"
         ):
-            sink.open(source, "r2", part=part("2") if source == SOURCE else None)
-    sink.open(source, "r3", part=part("2") if source == SOURCE else None).close()
+            sink.open(source, "r2", lock_share=lock_share("2") if source == SOURCE else None)
+    sink.open(source, "r3", lock_share=lock_share("2") if source == SOURCE else None).close()
     first.close()
     with monkeypatch.context() as patch:
         patch.setattr("penstock_plugins.files.locks.machine", lambda: "another")
@@ -385,9 +385,9 @@ def test_two_machines_do_not_share_a_ledger(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_run_excludes_parts(sink: Any) -> None:
     """
-    A part is refused while a whole run writes the source.
+    A shard is refused while a whole run writes the source.
     """
     whole = sink.open(SOURCE, "r1")
     with pytest.raises(LockHeldError):
-        sink.open(SOURCE, "r2", part=part("1"))
+        sink.open(SOURCE, "r2", lock_share=lock_share("1"))
     whole.close()

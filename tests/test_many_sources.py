@@ -151,12 +151,12 @@ class ClosedTarget(CountedTarget):
 
 
 class DivisibleSink(CountingSink):
-    """It can be opened as the part of a run."""
+    """It can be opened by the shards of a run."""
 
     one_machine = True
 
     def open(
-        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, lock_share: LockShare | None = None
     ) -> MemoryTarget:
         return super().open(source, run_id, streams)
 

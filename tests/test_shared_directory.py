@@ -71,9 +71,9 @@ def test_machines_do_the_work_of_one_run(world: Shared, tmp_path: Path) -> None:
     assert len(target.sources[0].runs) == 2
 
 
-def test_a_worker_whose_part_was_taken_over_replaces_nothing(world: Shared) -> None:
+def test_a_worker_whose_shard_was_taken_over_replaces_nothing(world: Shared) -> None:
     """
-    The requests of a worker whose part was taken over are refused from then on: it commits no row, and ends. The rows
+    The requests of a worker whose shard was taken over are refused from then on: it commits no row, and ends. The rows
     are those of one run, and so are the days of changes that the first worker had not merged.
     """
     code, report = world.run(engine=f"taken_over:{world.directory}")

@@ -316,9 +316,9 @@ def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:
     assert not any("Request: " in error["reason"] for error in report["errors"])
 
 
-def test_a_part_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A part that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
+    A shard that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
     code 1. The next run reads the rest.
     """
     cut = threading.Event()
@@ -662,7 +662,7 @@ def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
 
 def test_reports_of_workers_make_the_whole() -> None:
     """
-    The reports of parts, sent as JSON, add up: counts, members, errors and flags.
+    The reports of shards, sent as JSON, add up: counts, members, errors and flags.
     """
     whole = RunReport(run_id="r")
     for number in (1, 2):

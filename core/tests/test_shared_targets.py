@@ -50,12 +50,12 @@ def shared(echo: Echo) -> Iterator[SharedTargets]:
         yield made
 
 
-def channel(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) -> TargetChannel:
+def channel(shared: SharedTargets, shard: int = 1, lost: list[str] | None = None) -> TargetChannel:
     def send(message: Message) -> Message:
         message = json.loads(json.dumps(message))
         return dict(json.loads(json.dumps(message_of(shared.reply(msgspec.convert(message, TargetRequest))))))
 
-    return TargetChannel(shared.open(part, "acme").number, send, (lost if lost is not None else []).append)
+    return TargetChannel(shared.open(shard, "acme").number, send, (lost if lost is not None else []).append)
 
 
 def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,11 +105,11 @@ def test_an_error_of_the_target_is_raised_in_the_worker(shared: SharedTargets) -
 
 def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
     """
-    From the moment in which another worker opens the source for a part, no request of the former one reaches the
-    target, also one that waits already. Workers of other parts go on.
+    From the moment in which another worker opens the source for a shard, no request of the former one reaches the
+    target, also one that waits already. Workers of other shards go on.
     """
     lost: list[str] = []
-    former, other = channel(shared, lost=lost), channel(shared, part=2)
+    former, other = channel(shared, lost=lost), channel(shared, shard=2)
     former.request("first")
     echo.wait.clear()
     echo.began.clear()
@@ -140,9 +140,9 @@ def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
 
 def test_a_lost_part_and_a_run_that_ended_are_refused(shared: SharedTargets, echo: Echo) -> None:
     """
-    Nothing reaches the target for a part that is lost, nor after the last worker.
+    Nothing reaches the target for a shard that is lost, nor after the last worker.
     """
-    first, second = channel(shared), channel(shared, part=2)
+    first, second = channel(shared), channel(shared, shard=2)
     assert (first.request("a"), second.request("b")) == ("a", "b")
     shared.end(1)
     with pytest.raises(StoppedError):

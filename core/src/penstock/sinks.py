@@ -446,11 +446,13 @@ class Divisible(Protocol):
     def one_machine(self) -> bool:
         """Whether all these processes must run on one machine."""
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None) -> Target:
+    def open(
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, lock_share: LockShare | None = None
+    ) -> Target:
         """
-        Open the target alone, or with others by a share of its lock (``part``); see :meth:`Sink.open`. The process that
-        opens it first settles what a crash interrupted; one that comes later leaves the commits of the others alone. A
-        commit is refused once its share of the lock is lost.
+        Open the target alone, or with others by a share of its lock; see :meth:`Sink.open`. The process that opens it
+        first settles what a crash interrupted; one that comes later leaves the commits of the others alone. A commit is
+        refused once its share of the lock is lost.
         """
 
 
@@ -467,7 +469,7 @@ class Coordinating(Protocol):
     def reply(self, request: str) -> str:
         """
         Carry out a request of a worker, and return the reply; both are texts of the sink's own. What it raises is
-        raised in the worker. It is not called for a worker any more whose part another one has taken over.
+        raised in the worker. It is not called for a worker any more whose shard another one has taken over.
         """
 
 
@@ -488,7 +490,7 @@ class Staging(Protocol):
         """
         The target in a worker. ``request`` passes a request to the coordinator's target and returns its reply; it may
         take long. It raises what was raised there, and StoppedError where the coordinator is gone or another worker has
-        the part: nothing is committed any more.
+        the shard: nothing is committed any more.
         """
 
 

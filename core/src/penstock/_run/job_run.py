@@ -286,7 +286,7 @@ def open_job(job: ReadJob, context: RunContext) -> JobRun:
 
 
 def _open_target(job: ReadJob, run_id: str) -> Target:
-    """The target of a job, of a whole run or of a part of one."""
+    """The target of a job, of a whole run or of a shard of one."""
     name = job.source.name
     streams = [
         own_or_derived.name
@@ -301,7 +301,7 @@ def _open_target(job: ReadJob, run_id: str) -> Target:
         elif job.lock_share is not None:
             if not isinstance(job.sink, Divisible):
                 raise other_version(job)
-            target = job.sink.open(name, run_id, streams, part=job.lock_share)
+            target = job.sink.open(name, run_id, streams, lock_share=job.lock_share)
         else:
             target = job.sink.open(name, run_id, streams)
     if target is None:

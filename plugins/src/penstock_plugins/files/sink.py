@@ -66,7 +66,7 @@ class FileSink(BaseSink):
         return f"directory {os.path.realpath(self.directory)}"
 
     def open(
-        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, lock_share: LockShare | None = None
     ) -> "FileTarget":
         state = self.directory / STATE
         with file_errors(self.directory):
@@ -80,7 +80,7 @@ class FileSink(BaseSink):
             make_directories(self.directory)
             make_directories(state, mode=0o700)
         what = f"{source} to {self.directory}"
-        lock = SourceLock.acquire(state, source, what, run_id, part)
+        lock = SourceLock.acquire(state, source, what, run_id, lock_share)
         target = None
         try:
             ledger = FileLedger(state / LEDGER, retention=self.retention)

@@ -70,14 +70,14 @@ class PostgresSink(BaseSink):
         return None if database is None else f"{database}, schema {self.ledger_schema}"
 
     def open(
-        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: LockShare | None = None
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, lock_share: LockShare | None = None
     ) -> "PostgresTarget":
         self._check_names(source, streams)
-        database, ledger, first = self._connect(source, run_id, part)
+        database, ledger, first = self._connect(source, run_id, lock_share)
         with database.closed_on_error():
             target = PostgresTarget(self, database, ledger, source)
-            if part is not None:
-                ledger.check_division(source, part.division, first=first)
+            if lock_share is not None:
+                ledger.check_division(source, lock_share.division, first=first)
             if first:
                 target.recover()
                 database.lock.share()
