@@ -7,18 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import RetryLoop
 from penstock._write.requests import Row, WriteRequest
 from penstock._write.sender import WriteOperation, url_length
 from penstock.actions import Action, Field
 from penstock.connector import Connector
 from penstock.errors import TransportError
 from penstock.model import Request, Response
-from penstock.protocols import Unsigned
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
 from policies import a_policy
+from retry_loops import a_retry_loop
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 REQUEST = Request(method="POST", url="https://api.example.com/events")
@@ -52,15 +50,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
             raise TransportError("no connection").at(sent=False)
         return a_response({})
 
-    retry_loop = RetryLoop(
-        signer=Signer(Unsigned(), exchange, clock),
-        send=exchange,
-        policy=a_policy(first_s=10.0),
-        rate_limit=RateLimit(clock),
-        budget=RetryBudget(),
-        clock=clock,
-        random_fraction=lambda: 0.5,
-    )
+    retry_loop = a_retry_loop(exchange, clock, policy=a_policy(first_s=10.0), random_fraction=lambda: 0.5)
     source = SimpleNamespace(name="acme", connector=CONNECTOR)
     client: Any = SimpleNamespace(source=source, emit=events.append)
     job: Any = SimpleNamespace(

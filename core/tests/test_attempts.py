@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import FailedAttempt, RetryLoop
+from penstock._fetch.limits import RetryBudget
+from penstock._fetch.retry import FailedAttempt
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response
@@ -18,6 +18,7 @@ from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept, Retry, Verdict
 from policies import a_policy
 from recording_operation import RecordingOperation
+from retry_loops import a_retry_loop, no_login
 
 REQUEST = Request(url="http://localhost/")
 
@@ -30,23 +31,12 @@ def refused(response: Response) -> tuple[Verdict, Answer]:
     return Retry(AuthenticationError("refused"), correct_clock=True), Answer()
 
 
-def no_login(request: Request) -> Response:
-    raise AssertionError("nobody logs in here")
-
-
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAttempt]:
     """The retry events, two at most. All answers were requested."""
     clock, operation = FakeClock(), RecordingOperation(REQUEST, judge)
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
-    retry_loop = RetryLoop(
-        Signer(Unsigned(), no_login, clock),
-        scripted,
-        a_policy(retries=2),
-        RateLimit(clock),
-        RetryBudget(retries=budget),
-        clock,
-    )
+    retry_loop = a_retry_loop(scripted, clock, policy=a_policy(retries=2), budget=RetryBudget(retries=budget))
     with contextlib.suppress(ServerError, AuthenticationError):
         retry_loop.run(operation)
     assert len(scripted.requests) == len(answers)
@@ -90,13 +80,10 @@ def test_a_request_is_reported_before_its_response() -> None:
     A request that a stop overtakes left all the same.
     """
     operation = RecordingOperation(REQUEST, busy)
-    clock, exchange = FakeClock(), ScriptedExchange([StoppedError("stopped")])
-    retry_loop = RetryLoop(
-        Signer(Unsigned(), no_login, clock), exchange, a_policy(), RateLimit(clock), RetryBudget(), clock
-    )
+    exchange = ScriptedExchange([StoppedError("stopped")])
 
     with pytest.raises(StoppedError):
-        retry_loop.run(operation)
+        a_retry_loop(exchange, FakeClock()).run(operation)
 
     assert operation.events == [("sending",), ("attempted", None, 0.0)]
 

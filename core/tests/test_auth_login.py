@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 from attrs import frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import RateLimit, RetryBudget
-from penstock._fetch.retry import RetryLoop
+from penstock._fetch.limits import RateLimit
 from penstock.errors import AuthenticationError, BrokenBodyError, ParkedError, PenstockError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept, Retry, Verdict
-from policies import a_policy
 from recording_operation import RecordingOperation
+from retry_loops import a_retry_loop
 
 LOGIN = Request(url="http://localhost/login", method="POST")
 READ = Request(url="http://localhost/records")
@@ -99,7 +98,7 @@ def test_the_first_token_may_be_over_too() -> None:
     clock = FakeClock()
     login = ScriptedExchange([a_response({"token": 1}), a_response(b"<html>"), a_response({"token": 2})])
     sent = ScriptedExchange([a_response(status=401), a_response()])
-    retry_loop = RetryLoop(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock), RetryBudget(), clock)
+    retry_loop = a_retry_loop(sent, clock, signer=Signer(Door(), login, clock))
 
     response, _, _ = retry_loop.run(RecordingOperation(READ, expired))
 
@@ -122,7 +121,7 @@ def test_a_request_takes_its_turn_after_the_login() -> None:
         starts.append(clock.monotonic())
         return a_response()
 
-    retry_loop = RetryLoop(Signer(Door(), login, clock), sent, a_policy(), RateLimit(clock, 1.0), RetryBudget(), clock)
+    retry_loop = a_retry_loop(sent, clock, signer=Signer(Door(), login, clock), rate_limit=RateLimit(clock, 1.0))
     for _ in range(3):
         retry_loop.run(RecordingOperation(READ, expired))
 

@@ -4,18 +4,15 @@ The event of a request: what it was for, and its URL without anything that only 
 
 import pytest
 from penstock import Partition, Request, Secret
-from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call
-from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.read_operation import url_template
-from penstock._fetch.retry import RetryLoop
 from penstock.errors import TransportError
 from penstock.model import Answer, Response
-from penstock.protocols import Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 from penstock.verdicts import Accept
 from policies import a_policy
 from recording_operation import RecordingOperation
+from retry_loops import a_retry_loop
 
 PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))
 
@@ -56,15 +53,7 @@ def test_each_attempt_ends_once() -> None:
         clock.sleep(0.5)
         return a_response({})
 
-    retry_loop = RetryLoop(
-        Signer(Unsigned(), answer, clock),
-        ScriptedExchange([reset, answer]),
-        a_policy(retries=2),
-        RateLimit(clock),
-        RetryBudget(),
-        clock,
-    )
-    retry_loop.run(operation)
+    a_retry_loop(ScriptedExchange([reset, answer]), clock, policy=a_policy(retries=2)).run(operation)
 
     assert operation.events == [
         ("sending",),

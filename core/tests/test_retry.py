@@ -43,6 +43,7 @@ from penstock.testing import FakeClock, a_response
 from penstock.verdicts import Accept, Refuse, Retry, Verdict
 from policies import a_policy
 from recording_operation import RecordingOperation
+from retry_loops import a_retry_loop
 
 REQUEST = Request(url="http://localhost/report")
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -100,19 +101,8 @@ class Waited:
 
 
 def retry_loop(exchange: Provider, clock: FakeClock | None = None, **more: Any) -> RetryLoop:
-    clock = clock or FakeClock()
-    policy = a_policy(**more.pop("policy", {}))
-    rate_limit = more.pop("rate_limit", Waited())
-    return RetryLoop(
-        exchange,
-        exchange.send,
-        policy,
-        rate_limit,
-        more.pop("budget", RetryBudget()),
-        clock,
-        random_fraction=lambda: 0.5,
-        **more,
-    )
+    parts = {"signer": exchange, "rate_limit": Waited(), "random_fraction": lambda: 0.5, **more}
+    return a_retry_loop(exchange.send, clock or FakeClock(), **parts)
 
 
 def always(verdict: Verdict) -> Callable[[Response], tuple[Verdict, Answer]]:

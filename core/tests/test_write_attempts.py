@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import MAX_SILENT_REQUESTS, RateLimit, RetryBudget
-from penstock._fetch.retry import RetryLoop
+from penstock._fetch.limits import MAX_SILENT_REQUESTS, RateLimit
 from penstock._write.outbox import UNRECORDED, Outbox
 from penstock._write.outbox_decision import JobKey
 from penstock._write.rows import InputRow
@@ -36,6 +35,7 @@ from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
 from penstock.verdicts import Refusal, Retry
 from policies import a_policy
+from retry_loops import a_retry_loop
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 KEY = JobKey(source="acme", action="send", digest="d1", what="events.jsonl")
@@ -102,13 +102,12 @@ class Job:
         authenticator = more.pop("authenticator", Unsigned())
         self.signer = Signer(authenticator, more.pop("login", lambda request: a_response({})), self.clock)
         self.rate_limit = RateLimit(self.clock, more.pop("requests_per_second", None))
-        self.retry_loop = RetryLoop(
+        self.retry_loop = a_retry_loop(
+            self._exchange,
+            self.clock,
             signer=self.signer,
-            send=self._exchange,
             policy=a_policy(retries=2),
             rate_limit=self.rate_limit,
-            budget=RetryBudget(),
-            clock=self.clock,
             source="acme",
         )
         connector = evolve(CONNECTOR, **more)
