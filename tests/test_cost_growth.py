@@ -5,7 +5,6 @@ How costs grow, with partitions and with columns: calls of Python functions are 
 import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ from penstock import (
     record,
 )
 from penstock._config.source import ConfiguredSource
+from penstock._fetch import scheduler
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
-from penstock._fetch.scheduler import Scheduler
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._run.refusals import Refusals
@@ -92,7 +91,7 @@ def test_a_small_partition_costs_a_bounded_number_of_calls(tmp_path: Path, monke
     Work that can be done once per run, stream or group of commits is not done for each partition.
     """
     # Groups are full, however slow this machine is.
-    monkeypatch.setattr("penstock._run.context.Scheduler", partial(Scheduler, soon_s=60.0))
+    monkeypatch.setattr(scheduler, "SOON_S", 60.0)
     monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)  # else each event is a span, too
     with serve(answer) as server:
         project = Project(

@@ -385,7 +385,7 @@ def test_the_answer_to_a_submission_under_way_is_handed_over_at_the_end(how: str
     assert sorted(client.came) == ["a", "b", "page"]
 
 
-def test_the_loop_is_not_idle_between_responses_that_come_soon():
+def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pytest.MonkeyPatch):
     """
     With one request at a time, what waits for the loop to be idle is not done after each response.
     """
@@ -394,14 +394,15 @@ def test_the_loop_is_not_idle_between_responses_that_come_soon():
     def reading() -> Steps[None]:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock(), soon_s=60.0)
+    monkeypatch.setattr("penstock._fetch.scheduler.SOON_S", 60.0)
+    scheduler = Scheduler(Clock())
     scheduler.add([Task(FakeClient(concurrency=1), reading) for _ in range(5)])
 
     assert scheduler.run(idle=lambda: idle.append(True)) is None
     assert idle == []
 
 
-def test_the_loop_is_idle_before_a_response_that_comes_late():
+def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.MonkeyPatch):
     """
     Work that waits for the loop to be idle is done while a provider takes its time.
     """
@@ -415,7 +416,8 @@ def test_the_loop_is_idle_before_a_response_that_comes_late():
     def reading() -> Steps[None]:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock(), soon_s=0.001)
+    monkeypatch.setattr("penstock._fetch.scheduler.SOON_S", 0.001)
+    scheduler = Scheduler(Clock())
     scheduler.add([Task(Late(concurrency=1), reading)])
 
     assert scheduler.run(idle=idle.set) is None

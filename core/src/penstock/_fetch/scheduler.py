@@ -184,7 +184,6 @@ class Scheduler:
     clock: Clock
     deadline: Deadline = default_deadline
     read_ahead: ReadAhead = field(factory=lambda: ReadAhead(READ_AHEAD_BYTES))
-    soon_s: float = SOON_S
     _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
@@ -213,7 +212,7 @@ class Scheduler:
     def run(self, idle: Callable[[], None] = lambda: None) -> PenstockError | None:
         """
         Run all tasks. Returns the error that ended the run early, if one did; else other tasks can be added and run.
-        ``idle`` is called before the loop waits for longer than ``soon_s``.
+        ``idle`` is called before the loop waits for longer than ``SOON_S``.
         """
         try:
             while True:
@@ -277,7 +276,7 @@ class Scheduler:
 
     def _wait(self, idle: Callable[[], None]) -> None:
         """Wait for the next result or timer."""
-        if not self.read_ahead.under_way or not self._receive_one(self.soon_s):
+        if not self.read_ahead.under_way or not self._receive_one(SOON_S):
             idle()
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
             if self.read_ahead.under_way == 0 and self._timers:
