@@ -3,26 +3,37 @@ The Python API on how things stand: status, problems, runs, changes.
 """
 
 import sqlite3
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial, wraps
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from attrs import evolve
-from penstock import ConnectorPlugin, Project, RunResult, SandboxResponse, TargetError
-from penstock._project.target_query import RUNS_AT_ONCE, SelectedTarget, ledgers
+from attrs import define, evolve, field
+from penstock import (
+    BaseSink,
+    ConnectorPlugin,
+    Project,
+    RunResult,
+    SandboxResponse,
+    SinkKind,
+    TargetError,
+    hookimpl,
+)
+from penstock._project.target_query import RUNS_AT_ONCE
 from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.results import NO_LONGER_SERVED
 from penstock.sandbox.server import Server
 from penstock.testing import FakeClock
-from penstock.testing.memory import MemorySink
+from penstock.testing.memory import MemorySink, MemoryTarget
+from penstock_plugins.files.kinds import JSONL
 from penstock_plugins.files.sink import FileSink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, SALES, TWO, AnHourLater, Shop, Stopped, config, without_id
+from sqlite_statements import Statements
 
 pytestmark = pytest.mark.slow
 
@@ -298,10 +309,11 @@ def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, m
 
 
 def test_a_pipeline_of_many_sources_opens_its_target_once(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statements: Statements
 ) -> None:
     """
-    A database has a limit of connections. The ledger of a target has the rows of all sources.
+    A database has a limit of connections. The ledger of a target has the rows of all sources, maybe of a thousand: for
+    those of a pipeline, the others are not looked at.
     """
     values = config(server, tmp_path)
     values["source"]["mall"] = {**values["source"]["shop"], "shop_ids": ["9"]}
@@ -316,11 +328,14 @@ def test_a_pipeline_of_many_sources_opens_its_target_once(
         return open_readonly(sink, source)
 
     monkeypatch.setattr(FileSink, "open_readonly", counted)
+    statements.clear()
 
     (target,) = project.status("daily").targets
 
     assert [source.source for source in target.sources] == ["shop", "mall"]
     assert len(opened) == 1
+    assert statements.of("from partitions where source = ?")
+    assert not statements.of("from partitions where source > ?")
 
 
 def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: Path) -> None:
@@ -549,30 +564,57 @@ def test_an_account_that_was_never_read_is_overdue(server: Server, tmp_path: Pat
     assert [one.account for one in project.status().targets[0].sources[0].streams] == [{"shop_id": "7"}]
 
 
-def test_a_sink_may_keep_a_ledger_for_each_source(tmp_path: Path) -> None:
+@define(eq=False)
+class LedgerOfEachSource(BaseSink):
+    """A sink whose ledger of a source is a file of its own. ``events``: what was opened for reading, and closed."""
+
+    folder: Path
+    events: list[tuple[str, str]] = field(factory=list)
+
+    @hookimpl
+    def penstock_sinks(self) -> Iterable[SinkKind]:
+        yield evolve(JSONL, name="apart", scheme="apart", open=lambda settings: self)
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+        return MemorySink(self.folder / f"{source}.sqlite").open(source, run_id)
+
+    def open_readonly(self, source: str) -> MemoryTarget:
+        self.events.append(("open", source))
+        sink = MemorySink(self.folder / f"{source or 'none'}.sqlite")
+        return NotedTarget(sink, sink.open(source, "").ledger, lambda: self.events.append(("close", source)))
+
+
+@define(eq=False)
+class NotedTarget(MemoryTarget):
+    """A target that notes when it is closed."""
+
+    note_close: Callable[[], None]
+
+    def close(self) -> None:
+        self.note_close()
+        super().close()
+
+
+def test_a_sink_may_keep_a_ledger_for_each_source(server: Server, tmp_path: Path) -> None:
     """
     A source that is not in the shared ledger is looked for under its own name; a target without it is closed.
     """
-    now, closed = datetime(2026, 3, 1, tzinfo=UTC), list[str]()
-
-    class Target(SimpleNamespace):
-        def close(self) -> None:
-            closed.append(self.source)
-            self.ledger.close()
-
-    class Sink:
-        def open_readonly(self, source: str) -> Target:
-            return Target(source=source, ledger=SqliteLedger(tmp_path / f"{source or 'none'}.sqlite"))
-
+    values = config(server, tmp_path)
+    values["sink"]["files"]["kind"] = "apart"
+    values["source"] |= {name: {**values["source"]["shop"], "connector": "shop"} for name in "abc"}
+    values["pipeline"]["daily"]["source"] = ["a", "b", "c"]
+    sink = LedgerOfEachSource(tmp_path)
+    project = Project(values, plugins=(*PLUGINS, sink), environ={}, clock=Stopped)
     for source in "ac":
-        target = Sink().open_readonly(source)
-        target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
-        target.ledger.close()
+        project.run(source, to="files", **DAYS)
+    sink.events.clear()
 
-    with ledgers(SelectedTarget(sink=SimpleNamespace(open=Sink, shown="x"), sources=["a", "b", "c"])) as found:
-        assert [(one.source, bool(one.ledger.runs(one.source))) for one in found] == [("a", True), ("c", True)]
-        assert closed == ["", "b"]
-    assert sorted(closed) == ["", "a", "b", "c"]
+    (target,) = project.status("daily").targets
+
+    assert [one.source for one in target.sources] == ["a", "c"]
+    assert [name for what, name in sink.events if what == "open"] == ["", "a", "b", "c"]
+    assert [name for what, name in sink.events if what == "close"][:2] == ["", "b"]
+    assert sorted(name for what, name in sink.events if what == "close") == ["", "a", "b", "c"]
 
 
 def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path: Path) -> None:
@@ -633,20 +675,3 @@ def test_an_exit_code_is_an_outcome_for_a_scheduler(exit_code: int, outcome: str
     Another try is worth it only where it can read what is missing.
     """
     assert RunResult(exit_code=exit_code, status="", run_id=None, report={}).outcome == outcome
-
-
-def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A target of a thousand sources: which of them it has is not read once for each of them.
-    """
-    sink = MemorySink(tmp_path / "ledger.sqlite")
-    now = datetime(2026, 3, 1, tzinfo=UTC)
-    target = sink.open("a", "r1")
-    for source in "abc":
-        target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
-    target.close()
-    read: list[int] = []
-    monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
-    with ledgers(SelectedTarget(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
-        assert [one.source for one in found] == ["a", "b", "c"]
-    assert not read
