@@ -206,6 +206,21 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     assert provider.used == [f"refresh-token-{number}" for number in range(6)]
 
 
+def test_a_store_that_is_held_for_too_long_is_an_error(store: TokenStore) -> None:
+    """
+    A login waits for the one before, in this process or another, for a while; it requests nothing meanwhile.
+    """
+    provider, waiting = Provider(), Provider()
+
+    def send(request: Request) -> Response:
+        with pytest.raises(ConfigError, match=r"another process holds .*shop\.json for more than 300 s"):
+            TokenStore(store.path, FakeClock()).log_in(None, signer(), waiting.send)
+        return provider.send(request)
+
+    assert store.log_in(None, signer(), send).token.reveal() == "access-token-2"
+    assert waiting.used == []
+
+
 PROCESS = """
 import sys
 from pathlib import Path
