@@ -5,7 +5,6 @@ Reports that a provider makes on demand: wherever their rows lie, all pages of t
 import itertools
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -243,20 +242,36 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
     target.close()
 
 
+class SeenStop(threading.Event):
+    """A stop of a run in this thread, which knows whether the run has seen it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen_by_the_run = threading.Event()
+        self._thread = threading.current_thread()
+
+    def is_set(self) -> bool:
+        stopped = super().is_set()
+        if stopped and threading.current_thread() is self._thread:
+            self.seen_by_the_run.set()
+        return stopped
+
+
 def test_submissions_under_way_at_the_end_are_adopted(tmp_path: Path) -> None:
     """
     Ctrl-C comes while submissions have no answer yet. Their answers are waited for: the next run submits none again.
     """
     made: list[bytes] = []
     interrupts = True
+    stop = SeenStop()
 
     def answer(request: SandboxRequest) -> Any:
         if request.method == "GET":
             return {"data": ROWS}
         made.append(request.body)
         if interrupts:
-            shop.stop.set()
-            time.sleep(0.3)  # longer than the scheduler needs to notice it
+            stop.set()
+            assert stop.seen_by_the_run.wait(60)
         return {"id": json.loads(request.body)["day"]}
 
     stream = Stream(
@@ -272,7 +287,7 @@ def test_submissions_under_way_at_the_end_are_adopted(tmp_path: Path) -> None:
         envelope=Envelope(items="data"),
         poller=Slow(),
     )
-    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, stop=stop)
     first = shop.run()
 
     assert (first.exit_code, shop.rows("sales")) == (130, [])

@@ -32,7 +32,7 @@ from penstock.redact import Secret
 from penstock.sandbox import FAULTS, fault_effects, with_faults
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.faults import Fault
-from penstock.sandbox.server import Scripted, SendPause, Server, head_of, serve
+from penstock.sandbox.server import Scripted, Server, head_of, serve
 from penstock.testing import FakeClock
 from transports import GOOD, Make, good, transports
 from waits import eventually
@@ -468,12 +468,16 @@ def test_connection_closed_while_idle_is_replaced(server: Server, make: Make) ->
     """
     A server that closes after each answer without notice costs a connection, not an error.
     """
-    server.app = lambda request: Scripted(
-        steps=(head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD, SendPause(0.01))
-    )
+    serving: list[threading.Thread] = []
+
+    def steps() -> Iterator[bytes]:
+        serving.append(threading.current_thread())
+        yield head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD
+
+    server.app = lambda request: Scripted(steps=steps())
     transport = make()
     transport(Request(url=server.base_url))
-    time.sleep(0.2)
+    serving[0].join()  # it closes the connection at its end
 
     assert transport(Request(method="POST", url=server.base_url, body=b"{}")).body == GOOD
     assert server.connections == 2

@@ -3,7 +3,6 @@ Rights, row-level security and settings of a server that a DBA runs.
 """
 
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.query import rows_of as queried
 from postgres_runs import as_role, deliver, delivered, name_of, query, sink, verified
+from waits import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -194,7 +194,8 @@ def test_a_limit_of_idle_transactions_is_named(dsn: str, monkeypatch: pytest.Mon
     deliver_entry = PostgresLedger.deliver
 
     def slow(ledger: PostgresLedger, entry: LedgerEntry) -> None:
-        time.sleep(1)
+        session = target.database.connection.info.backend_pid
+        eventually(lambda: not query(dsn, f"select 1 from pg_stat_activity where pid = {session}"))
         deliver_entry(ledger, entry)
 
     monkeypatch.setattr(PostgresLedger, "deliver", slow)
