@@ -319,14 +319,19 @@ def test_a_refused_download_refuses_no_credentials(status: int, of_judge: Any) -
 
 def test_a_download_needs_no_new_token():
     """
-    Where no token was sent, a refusal is no reason to log in again.
+    Where no token was sent, a refusal is no reason to log in again, and the poller decides whether the link expired.
     """
-    request = Request(url="http://localhost/file", credentials=False)
     refusal = Retry(RefusedError("expired link"), renew=True)
 
-    verdict, _ = judge_response("shop", Call(request, None), a_response(status=403), (lambda r, a: refusal,))
+    signed, download = (
+        judge_response(
+            "shop", Call(evolve(REQUEST, credentials=credentials), None), a_response(status=403), [lambda r, a: refusal]
+        )[0]
+        for credentials in (True, False)
+    )
 
-    assert verdict == Refuse(refusal.error)
+    assert signed == refusal
+    assert download == Refuse(refusal.error)
 
 
 @pytest.mark.parametrize(
