@@ -2,7 +2,6 @@
 Runs that are divided among processes: rows, limits, tokens, report and exit code of one run; and what a kill leaves.
 """
 
-import json
 import os
 import pickle
 import signal
@@ -14,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-import attrs
 import market
 import penstock_plugins
 import pytest
@@ -34,7 +32,6 @@ from penstock import (
     UsageError,
     hookimpl,
 )
-from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment, Coordinator, Message, Work
 from penstock.errors import ServerError
 from penstock.sandbox.server import serve
@@ -658,38 +655,3 @@ def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
         Project(tmp_path / "penstock.toml", plugins=[market, penstock_plugins]).run(
             "market", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], workers=2
         )
-
-
-def test_reports_of_workers_make_the_whole() -> None:
-    """
-    The reports of shards, sent as JSON, add up: counts, members, errors and flags.
-    """
-    whole = RunReport(run_id="r")
-    for number in (1, 2):
-        part = RunReport(run_id="r", refused={(f"source{number}", None)}, parked={f"source{number}": "for an hour"})
-        one = part.stream("market", "sales")
-        one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
-        one.unknown_members.add(f"member{number}")
-        part.count("market", "items", failed=1)
-        part.stream("market", "items").promised = number
-        part.error("market", "items", {"shop": str(number)}, UsageError("no"))
-        part.notice_of_target("the same")
-        whole.merge(json.loads(json.dumps(part.as_data())))
-
-    full = RunReport(run_id="r")
-    for one in attrs.fields(StreamCounts):  # also those that are added later
-        values = {
-            "unknown_members": {"m"},
-            "missing_measures": {"price": ("cost",)},
-            "restated": [{"rows": [1, 2]}],
-        }
-        setattr(full.stream("market", "all"), one.name, values.get(one.name, "e" if one.type is str else 3))
-    copy = RunReport(run_id="r")
-    copy.merge(json.loads(json.dumps(full.as_data())))
-    assert attrs.asdict(copy.stream("market", "all")) == attrs.asdict(full.stream("market", "all"))
-    sales, items = whole.stream("market", "sales"), whole.stream("market", "items")
-    assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
-    assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
-    assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
-    assert whole.target_notices == ["the same"]
-    assert whole.refused == {("source1", None), ("source2", None)}

@@ -1,12 +1,13 @@
-"""The exit code of a run, and the line about what was rejected."""
+"""The exit code of a run, the line about what was rejected, and the sum of the reports of workers."""
 
+import json
 from decimal import Decimal
 
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve, fields
 from penstock._config.pipeline import Allowance
 from penstock._run_report.report import RunReport, StreamCounts
-from penstock.errors import SinkError
+from penstock.errors import SinkError, UsageError
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:
@@ -147,3 +148,38 @@ def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
     assert (report.status, report.exit_code) == ("parked", 4)
     assert (report.only("acme").exit_code, report.only("other").exit_code) == (4, 0)
     assert report.only("acme").parked == {"acme": "come back at ten"}
+
+
+def test_reports_of_workers_make_the_whole() -> None:
+    """
+    The reports of shards, sent as JSON, add up: counts, members, errors and flags.
+    """
+    whole = RunReport(run_id="r")
+    for number in (1, 2):
+        part = RunReport(run_id="r", refused={(f"source{number}", None)}, parked={f"source{number}": "for an hour"})
+        one = part.stream("market", "sales")
+        one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
+        one.unknown_members.add(f"member{number}")
+        part.count("market", "items", failed=1)
+        part.stream("market", "items").promised = number
+        part.error("market", "items", {"shop": str(number)}, UsageError("no"))
+        part.notice_of_target("the same")
+        whole.merge(json.loads(json.dumps(part.as_data())))
+
+    full = RunReport(run_id="r")
+    for one in fields(StreamCounts):  # also those that are added later
+        values = {
+            "unknown_members": {"m"},
+            "missing_measures": {"price": ("cost",)},
+            "restated": [{"rows": [1, 2]}],
+        }
+        setattr(full.stream("market", "all"), one.name, values.get(one.name, "e" if one.type is str else 3))
+    copy = RunReport(run_id="r")
+    copy.merge(json.loads(json.dumps(full.as_data())))
+    assert asdict(copy.stream("market", "all")) == asdict(full.stream("market", "all"))
+    sales, items = whole.stream("market", "sales"), whole.stream("market", "items")
+    assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
+    assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
+    assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
+    assert whole.target_notices == ["the same"]
+    assert whole.refused == {("source1", None), ("source2", None)}
