@@ -38,8 +38,6 @@ from penstock import (
     secret,
     setting,
 )
-from penstock._recording.recorder import Recorder
-from penstock._recording.replay import Recording
 from penstock.connector import ConnectorPlugin
 from penstock.errors import UsageError
 from penstock.sandbox import FAULTS, with_faults
@@ -267,14 +265,14 @@ def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any)
 
 def report_and_recording(shop: ScriptedProvider, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
     """The report of a recorded run, and every byte of the recording."""
-    report = shop.run(recording=Recorder(folder, full))
+    report = shop.run(**{"record_full" if full else "record": folder})
     return report, content(folder)
 
 
 def again(shop: ScriptedProvider, folder: Path) -> Any:
     """The report of a run from the recording, whose provider answers nothing."""
     other = ScriptedProvider(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
-    report: Any = other.run(recording=Recording.open(folder))
+    report: Any = other.run(replay=folder)
     assert other.requests == []
     shop.sink = other.sink
     return report
@@ -442,9 +440,7 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     """
     monkeypatch.setattr("penstock._recording.recorder.MAX_HELD_BYTES", 100)
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
-    recorder = Recorder(tmp_path / "recording", full=True)
-
-    shop.run(recording=recorder)
+    shop.run(record_full=tmp_path / "recording")
     again_report = again(shop, tmp_path / "recording")
 
     assert b"xxxx" not in content(tmp_path / "recording")

@@ -35,7 +35,7 @@ from penstock import (
     named,
     record,
 )
-from penstock._read.on_demand import ReportsOnDemand
+from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -422,7 +422,7 @@ def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
     provider = Priced()
     shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
     with monkeypatch.context() as killed:
-        killed.setattr(ReportsOnDemand, "drop_delivered", lambda self: None)
+        killed.setattr(SqliteLedger, "drop", lambda ledger, report: None)
         assert shop.run().exit_code == 0
 
     provider.price = 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from penstock import (
+    Connector,
     Envelope,
     OpenFor,
     Parent,
@@ -18,16 +19,14 @@ from penstock import (
     SandboxResponse,
     Skip,
     Slice,
+    SourceSettings,
     Stream,
     column,
     record,
 )
-from penstock._fetch.call import Call
-from penstock._fetch.verdict import judge_response
-from penstock._run.refusals import MAX_FORBIDDEN_ACCOUNTS
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.ledger_interface import LedgerEntry
-from penstock.testing import a_response
+from penstock.testing import a_response, verdict_on
 from penstock.testing.memory import MemoryWriter
 from scripted_provider import ScriptedProvider
 
@@ -36,6 +35,7 @@ pytestmark = pytest.mark.slow
 ACCOUNTS = ("a", "b", "c", "d", "e", "f")
 FORBIDS = SandboxResponse(status=403, body=b'{"message": "account b is not yours"}')
 DAYS = 3
+FEW = 3  # accounts that are refused before the credentials count as refused
 AHEAD = 1  # a thread requests the next slice before the answer to the one before is looked at
 
 
@@ -105,7 +105,7 @@ def test_credentials_that_no_account_is_answered_with_are_refused(accounts: tupl
 
     assert (report.exit_code, delivered(shop)) == (3, {})
     assert [run.exit_code for run in shop.runs()] == [3]
-    assert len(shop.requests) <= MAX_FORBIDDEN_ACCOUNTS * (1 + AHEAD)
+    assert len(shop.requests) <= FEW * (1 + AHEAD)
     assert report.total("failed") == DAYS * len(accounts)
 
 
@@ -210,12 +210,12 @@ def test_no_content_is_no_file_and_no_detail(decoder: Any) -> None:
     """
     A file without records has a header, and one record is due as a detail.
     """
-    request = Request(url="https://api.example.com/1")
-    call = Call(request=request, decoder=decoder)
+    stream = Stream(
+        name="clicks", summary="", record=Click, kind="snapshot", key="click_id", path="/1", envelope=decoder
+    )
+    shop = Connector(name="shop", summary="", settings=SourceSettings)
 
-    verdict, _ = judge_response("Shop", call, a_response(b"", status=204), ())
-
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict_on(a_response(b"", status=204), shop, stream), Retry)
 
 
 def test_a_body_of_another_shape_is_requested_once(tmp_path: Path) -> None:

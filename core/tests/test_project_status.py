@@ -4,7 +4,7 @@ The Python API on how things stand: status, problems, runs, changes.
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial, wraps
 from pathlib import Path
@@ -22,8 +22,6 @@ from penstock import (
     TargetError,
     hookimpl,
 )
-from penstock._project.target_query import RUNS_AT_ONCE
-from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.results import NO_LONGER_SERVED
@@ -38,9 +36,8 @@ from sqlite_statements import Statements
 pytestmark = pytest.mark.slow
 
 
-class ADayLater(Clock):
-    def now(self) -> datetime:
-        return NOW + timedelta(days=1)
+RUNS_AT_ONCE = 20  # records of runs that are read at a time
+ADayLater = partial(FakeClock, NOW + timedelta(days=1))
 
 
 def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> None:

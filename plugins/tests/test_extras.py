@@ -25,10 +25,10 @@ def test_a_missing_library_is_named_as_pip_installs_it(target: str, modules: lis
     an extra with several libraries the first that is needed is named, and all of them are in the command.
     """
     program = f"""
-import sys
+import runpy, sys
 sys.modules.update(dict.fromkeys({modules!r}))
-from penstock._cli import main
-sys.exit(main(["status", "--to", {target!r}]))
+sys.argv[1:] = ["status", "--to", {target!r}]
+runpy.run_module("penstock", run_name="__main__", alter_sys=True)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

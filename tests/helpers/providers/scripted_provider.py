@@ -65,14 +65,15 @@ class ScriptedProvider:
         until: str = "2026-06-16",
         full: bool = False,
         allow_rejected: bool | int | str = False,
+        record: Path | None = None,
         record_full: Path | None = None,
         replay: Path | None = None,
-        recording: Recorder | Recording | None = None,
         **more: Any,
     ) -> RunReport:
         """Run the streams for these days; options as those of ``penstock run``. ``more`` are settings."""
-        if record_full is not None:
-            recording = Recorder(record_full, full=True)
+        recording: Recorder | Recording | None = None
+        if (recorded := record_full or record) is not None:
+            recording = Recorder(recorded, full=record_full is not None)
         elif replay is not None:
             recording = Recording.open(replay)
         self.requests, self.notes = [], []
