@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock import protocols, verdicts
 from penstock._fetch.call import Call
 from penstock._fetch.verdict import by_status, judge_response
 from penstock.envelope import Envelope
@@ -332,14 +331,3 @@ def test_a_download_needs_no_new_token():
 
     assert signed == refusal
     assert download == Refuse(refusal.error)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["Accept", "Refusal", "Refuse", "Retry", "Skip", "StatusRule", "Throttle", "Unavailable", "Verdict"],
-)
-def test_verdicts_are_imported_from_protocols_too(name: str):
-    """
-    A connector that imports a verdict from ``penstock.protocols`` gets the one of ``penstock.verdicts``.
-    """
-    assert getattr(protocols, name) is getattr(verdicts, name)
