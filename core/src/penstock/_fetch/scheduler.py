@@ -20,11 +20,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, CallResult, Pause, Steps
+from penstock._fetch.call import Call, CallResult, Pause, Step, Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline, default_deadline
 from penstock._plugins.plugin_errors import FAILURES
@@ -68,25 +67,40 @@ class Task:
     on_end: Callable[[BaseException | None], None] = lambda error: None
     client_queue: "ClientQueue" = field(init=False)  # from when it is added
     steps: Steps[None] | None = field(default=None, init=False)
-    slots: deque["Slot"] = field(init=False)  # from when it starts: a deque is large, and a run has many tasks
-    undispatched: int = field(default=0, init=False)  # slots
+    pending_calls: deque["PendingCall"] = field(init=False)  # from when it starts: many tasks wait, a deque is large
+    undispatched: int = field(default=0, init=False)  # of ``pending_calls``
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
     @property
     def can_resume(self) -> bool:
         """Whether the result that is next in its order has come."""
-        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].result is not None
+        return (
+            self.active
+            and self.resumes_at is None
+            and bool(self.pending_calls)
+            and self.pending_calls[0].result is not None
+        )
+
+    def send(self, result: CallResult | None) -> Step:
+        """Resume the task: its next step. Raises StopIteration where it has ended, and its error."""
+        assert self.steps is not None
+        return self.steps.send(result)
 
 
 @define(eq=False, repr=False)
-class Slot:
+class PendingCall:
     """A call that a task waits for, in order."""
 
+    task: Task
     call: Call
     dispatched: bool = False
     result: CallResult | None = None
     size: int = 0  # of the body of the result
+
+
+Results = queue.SimpleQueue[tuple[PendingCall, CallResult]]
+"""The results of calls, from the fetching threads to the scheduler."""
 
 
 class ClientQueue:
@@ -95,35 +109,34 @@ class ClientQueue:
     process from ending. ``busy`` and ``untaken`` are counted by :class:`ReadAhead`.
     """
 
-    def __init__(self, client: SourceClient, done: "queue.SimpleQueue[Any]") -> None:
+    def __init__(self, client: SourceClient, results: Results) -> None:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
         self.busy = 0  # threads that make a call
         self.untaken = 0  # results that no task was resumed with yet
         self._fetch = client.fetch
-        self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
-        self._done = done
+        self._calls: queue.SimpleQueue[PendingCall | None] = queue.SimpleQueue()
+        self._results = results
         self._started = 0
 
-    def dispatch(self, task: Task, slot: Slot) -> None:
+    def dispatch(self, pending_call: PendingCall) -> None:
         """Give a call to a free thread, ``busy`` includes it."""
         if self.busy > self._started:
             self._started += 1
             threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
-        self._calls.put((task, slot))
+        self._calls.put(pending_call)
 
     def stop_threads(self) -> None:
         for _ in range(self._started):
             self._calls.put(None)
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            task, slot = call
+        while (pending_call := self._calls.get()) is not None:
             try:
-                result = self._fetch(slot.call)
+                result = self._fetch(pending_call.call)
             except BaseException as error:  # the task raises it: a thread that ended would be waited for
-                result = CallResult(call=slot.call, error=error)
-            self._done.put((task, slot, result))
+                result = CallResult(call=pending_call.call, error=error)
+            self._results.put((pending_call, result))
 
 
 @define(eq=False, repr=False)
@@ -144,31 +157,32 @@ class ReadAhead:
         self.under_way += 1
         client_queue.busy += 1
 
-    def add_result(self, task: Task, slot: Slot, result: CallResult) -> None:
-        client_queue, size = task.client_queue, len(result.response.body) if result.response is not None else 0
+    def add_result(self, pending_call: PendingCall, result: CallResult) -> None:
+        client_queue = pending_call.task.client_queue
+        size = len(result.response.body) if result.response is not None else 0
         self.under_way -= 1
         client_queue.busy -= 1
         self._largest = max(self._largest, size)
-        if task.active:
-            slot.result, slot.size = result, size
+        if pending_call.task.active:
+            pending_call.result, pending_call.size = result, size
             self.buffered_bytes += size
             client_queue.untaken += 1
 
     def take(self, task: Task) -> CallResult:
         """The result that is next in the task's order, which has arrived."""
-        slot = task.slots.popleft()
-        assert slot.result is not None
-        self.buffered_bytes -= slot.size
+        pending_call = task.pending_calls.popleft()
+        assert pending_call.result is not None
+        self.buffered_bytes -= pending_call.size
         task.client_queue.untaken -= 1
-        return slot.result
+        return pending_call.result
 
     def drop(self, task: Task) -> None:
         """Of a task that has ended: forget its calls, and the results that it did not take."""
-        for slot in task.slots:
-            if slot.result is not None:
-                self.buffered_bytes -= slot.size
+        for pending_call in task.pending_calls:
+            if pending_call.result is not None:
+                self.buffered_bytes -= pending_call.size
                 task.client_queue.untaken -= 1
-        task.slots.clear()
+        task.pending_calls.clear()
         task.undispatched = 0
 
 
@@ -184,13 +198,13 @@ class Scheduler:
     clock: Clock
     deadline: Deadline = default_deadline
     read_ahead: ReadAhead = field(factory=lambda: ReadAhead(READ_AHEAD_BYTES))
-    _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
+    _client_queues: dict[int, ClientQueue] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _resumable: deque[Task] = field(factory=deque, init=False)
-    _done: "queue.SimpleQueue[tuple[Task, Slot, CallResult]]" = field(factory=queue.SimpleQueue, init=False)
+    _results: Results = field(factory=queue.SimpleQueue, init=False)
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
 
     def add(self, tasks: Iterable[Task]) -> None:
@@ -256,20 +270,20 @@ class Scheduler:
     def _dispatch_calls(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
         client_queue, read_ahead = task.client_queue, self.read_ahead
-        for slot in task.slots:
-            if slot.dispatched:
+        for pending_call in task.pending_calls:
+            if pending_call.dispatched:
                 continue
             # The next body of the oldest task is always allowed, to avoid a deadlock.
-            oldest = (task is self._active[0] and slot is task.slots[0]) or read_ahead.under_way == 0
+            oldest = (task is self._active[0] and pending_call is task.pending_calls[0]) or read_ahead.under_way == 0
             if client_queue.busy >= client_queue.concurrency or not (oldest or read_ahead.has_room(client_queue)):
                 return
-            slot.dispatched = True
+            pending_call.dispatched = True
             task.undispatched -= 1
             read_ahead.add_call(client_queue)
-            client_queue.dispatch(task, slot)
+            client_queue.dispatch(pending_call)
 
-    def _new_queue(self, client: SourceClient) -> "ClientQueue":
-        client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
+    def _new_queue(self, client: SourceClient) -> ClientQueue:
+        client_queue = self._client_queues[id(client)] = ClientQueue(client, self._results)
         return client_queue
 
     # --- receiving --------------------------------------------------------------------------------------------------
@@ -293,20 +307,21 @@ class Scheduler:
     def _receive_one(self, within_s: float) -> bool:
         """Take the next result. False if none comes within this time."""
         try:
-            done = self._done.get(timeout=within_s)
+            pending_call, result = self._results.get(timeout=within_s)
         except queue.Empty:
             return False
-        self._record_result(*done)
+        self._record_result(pending_call, result)
         return True
 
     def _receive_all(self) -> None:
         """Take all results that have arrived, so that their threads can get other calls at once."""
-        while not self._done.empty():
-            self._record_result(*self._done.get())
+        while not self._results.empty():
+            self._record_result(*self._results.get())
 
-    def _record_result(self, task: Task, slot: Slot, result: CallResult) -> None:
-        self.read_ahead.add_result(task, slot, result)
-        if task.active and slot is task.slots[0] and task.resumes_at is None:
+    def _record_result(self, pending_call: PendingCall, result: CallResult) -> None:
+        self.read_ahead.add_result(pending_call, result)
+        task = pending_call.task
+        if task.active and pending_call is task.pending_calls[0] and task.resumes_at is None:
             self._resumable.append(task)
 
     def _resume_next(self) -> None:
@@ -316,15 +331,14 @@ class Scheduler:
             self._resume(task, self.read_ahead.take(task))
 
     def _start(self, task: Task) -> None:
-        task.active, task.slots = True, deque()
+        task.active, task.pending_calls = True, deque()
         self._active.append(task)
         task.steps = task.start()
         self._resume(task, None)
 
     def _resume(self, task: Task, result: CallResult | None) -> None:
-        assert task.steps is not None
         try:
-            step = task.steps.send(result)
+            step = task.send(result)
         except StopIteration:
             self._end(task, None)
         except FAILURES as error:  # the task's own error; its ``on_end`` handles it
@@ -336,7 +350,7 @@ class Scheduler:
                 heapq.heappush(self._timers, (task.resumes_at, self._timers_set, task))
             else:
                 for call in reversed(step):
-                    task.slots.appendleft(Slot(call))
+                    task.pending_calls.appendleft(PendingCall(task, call))
                 task.undispatched += len(step)
                 self._dispatch_calls(task)
                 if not step and task.can_resume:
@@ -346,7 +360,7 @@ class Scheduler:
         if task.active:
             task.active = False
             self._active.remove(task)
-        if task.slots:
+        if task.pending_calls:
             self.read_ahead.drop(task)
         task.on_end(error)
 
@@ -376,13 +390,12 @@ class Scheduler:
         while tasks := [task for task in self._active if _is_submitting(task)]:
             for task in tasks:
                 if task.can_resume:
-                    assert task.steps is not None
                     with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
-                        task.steps.send(self.read_ahead.take(task))
+                        task.send(self.read_ahead.take(task))
             if any(map(_is_submitting, tasks)) and not self._receive_one(max(0.0, until - self.clock.monotonic())):
                 return
 
 
 def _is_submitting(task: Task) -> bool:
     """Whether the task waits for the response to a submission that was given to a thread."""
-    return bool(task.slots) and task.slots[0].dispatched and task.slots[0].call.submits
+    return bool(task.pending_calls) and task.pending_calls[0].dispatched and task.pending_calls[0].call.submits
