@@ -102,14 +102,14 @@ def check_framing(headers: Mapping[str, str], length: int | None) -> None:
         raise NotWholeError("states a length of its body that is no number")
 
 
-def read_body(reply: urllib3.BaseHTTPResponse, bound: Bound) -> bytes | Spool:
+def read_body(http_response: urllib3.BaseHTTPResponse, bound: Bound) -> bytes | Spool:
     """The body as it was sent. Raises TooLargeError."""
-    length = reply.length_remaining
+    length = http_response.length_remaining
     if length is not None and length > bound.max_bytes:
         raise TooLargeError(bound)
     if length is not None and (length <= SPOOL_BYTES or not bound.as_file):
-        return reply.read()  # one call, into one buffer of that size
-    return _collected(iter(partial(reply.read, BLOCK_BYTES), b""), bound)
+        return http_response.read()  # one call, into one buffer of that size
+    return _collected(iter(partial(http_response.read, BLOCK_BYTES), b""), bound)
 
 
 def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:

@@ -204,7 +204,7 @@ class _Body(io.BufferedReader):
             return False
 
 
-class _Reply(http.client.HTTPResponse):
+class _HttpResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
         self.fp: Any = _Body(self.fp.detach(), sock)
@@ -221,7 +221,7 @@ class AttemptConnection(HTTPConnection):
     """A connection that records its state in the current attempt, and sends the URL unchanged."""
 
     idle_since = 0.0
-    response_class = _Reply
+    response_class = _HttpResponse
 
     def connect(self) -> None:
         attempt = current.attempt

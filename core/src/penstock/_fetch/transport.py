@@ -21,6 +21,7 @@ from penstock._fetch.body import (
     FILE_START_BYTES,
     Bound,
     NotWholeError,
+    Spool,
     TooLargeError,
     check_framing,
     decompressed,
@@ -141,14 +142,14 @@ class Transport:
     def _attempt(self, request: Request, url: str, origin: str, deadline: float) -> Response:
         max_idle_s = IDLE_S if request.method in ("GET", "HEAD") and not request.is_write else IDLE_WRITE_S
         attempt = current.attempt = NetworkAttempt(deadline, split(url), max_idle_s=max_idle_s)
-        reply = None
+        http_response = None
         try:
-            reply = self._send(request, url, origin, attempt)
-            return self._response(reply, request, attempt)
+            http_response = self._send(request, url, origin, attempt)
+            return self._response(http_response, request, attempt)
         except Exception as error:
-            if reply is not None:
-                reply.close()
-                reply.release_conn()  # else its place in the pool stays taken
+            if http_response is not None:
+                http_response.close()
+                http_response.release_conn()  # else its place in the pool stays taken
             # The texts of urllib3 and of sockets may hold the URL: they are neither shown nor chained.
             shown = error if isinstance(error, PenstockError) else self._explained(error, attempt, url, request)
             raise shown.at(sent=attempt.sent) from None
@@ -156,7 +157,7 @@ class Transport:
             self._deadlines.remove(attempt)
 
     def _send(self, request: Request, url: str, origin: str, attempt: NetworkAttempt) -> Any:
-        """Send the request; the reply has its status and headers, and its body is not read."""
+        """Send the request. The response has its status and headers; its body is not read."""
         if stopping := self._stopping():
             raise stopping
         if origin not in self._boundary.trusted:
@@ -178,30 +179,25 @@ class Transport:
             timeout=self._timeout,
         )
 
-    def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: NetworkAttempt) -> Response:
+    def _response(self, http_response: urllib3.BaseHTTPResponse, request: Request, attempt: NetworkAttempt) -> Response:
         """The whole response. Raises NotWholeError and TooLargeError."""
         received_at = self.clock.now()
-        headers = tuple([(name.lower(), value) for name, value in reply.headers.iteritems()])
+        headers = tuple([(name.lower(), value) for name, value in http_response.headers.iteritems()])
         joined: dict[str, str] = {}  # the values of headers that came twice, as HTTP reads them
         for name, value in headers:
             joined[name] = f"{joined[name]}, {value}" if name in joined else value
-        check_framing(joined, reply.length_remaining)
+        check_framing(joined, http_response.length_remaining)
         bound = self._file_bound if request.as_file else self._body_bound
-        body = read_body(reply, bound)
-        size = len(body) if isinstance(body, bytes) else body.size
-        if attempt.ends_early:
-            raise NotWholeError(f"cut its response after {size:,} bytes, before its end")
-        if attempt.surplus and request.method != "HEAD" and reply.status not in _WITHOUT_BODY:
-            raise NotWholeError(f"sent more than the {size:,} bytes that its headers promise")
+        body = read_body(http_response, bound)
         coding = joined.get("content-encoding", "identity")
         measured = "content-length" in joined or "transfer-encoding" in joined or coding.lower() != "identity"
-        if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
-            raise TimeoutError
+        has_body = request.method != "HEAD" and http_response.status not in _WITHOUT_BODY
+        _check_whole(body, attempt, has_body=has_body, measured=measured)
         plain = decompressed(body, coding, bound) if coding != "identity" else body
-        reply.release_conn()
+        http_response.release_conn()
         start, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START_BYTES), plain)
         return Response(
-            status=reply.status,
+            status=http_response.status,
             headers=headers,
             body=start,
             file=file,
@@ -256,3 +252,17 @@ class Transport:
             )
         reason = reason_of(error, connect_s=self._connect_s, timeout_s=self.timeout_s, key=self.key)
         return TransportError(f"{host} {reason}.")
+
+
+def _check_whole(body: bytes | Spool, attempt: NetworkAttempt, *, has_body: bool, measured: bool) -> None:
+    """
+    Raises NotWholeError, or TimeoutError, for a body that is cut, or that bytes follow. ``has_body``: a response to
+    this request may have one. ``measured``: its headers show where it ends.
+    """
+    size = len(body) if isinstance(body, bytes) else body.size
+    if attempt.ends_early:
+        raise NotWholeError(f"cut its response after {size:,} bytes, before its end")
+    if attempt.surplus and has_body:
+        raise NotWholeError(f"sent more than the {size:,} bytes that its headers promise")
+    if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
+        raise TimeoutError
