@@ -152,7 +152,7 @@ class SourceClient:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, decoder=None, lenient=True)
         retry_loop = self._new_retry_loop(Signer(Unsigned(), self._log_in, self.clock))
-        login = ReadOperation(call, self._judge.login, self._log, self.parking, self.clock)
+        login = ReadOperation(call, self._judge.judge_login, self._log, self.parking, self.clock)
         response = retry_loop.run(login).response
         assert response is not None, "a result without an error has a response"
         return response

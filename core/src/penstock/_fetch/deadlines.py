@@ -78,7 +78,7 @@ class Deadlines:
         with self._lock:
             self._attempts.add(attempt)
             if self._watch is None:
-                self._watch = threading.Thread(target=self._keep, name="deadlines", daemon=True)
+                self._watch = threading.Thread(target=self._cut_overdue, name="deadlines", daemon=True)
                 self._watch.start()
 
     def remove(self, attempt: NetworkAttempt) -> None:
@@ -93,7 +93,8 @@ class Deadlines:
         for attempt in under_way:
             attempt.cut()
 
-    def _keep(self) -> None:
+    def _cut_overdue(self) -> None:
+        """The thread: cut each attempt whose deadline has passed, until :meth:`close`."""
         while not self.closed.wait(WATCH_S):
             now = time.monotonic()
             with self._lock:

@@ -53,7 +53,7 @@ class SourceJudge:
         verdict, answer = judge_response(connector.title, call, response, judges, connector.reason)
         return _placed(verdict, call.request), answer
 
-    def login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+    def judge_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """By its status alone; what refuses a login is not renewed by another one."""
         verdict, answer = judge_response(self.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
