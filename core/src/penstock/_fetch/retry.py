@@ -135,7 +135,7 @@ class RetryLoop:
 
     def run(self, operation: Operation[Result]) -> Result:
         """The result of the operation. Raises its error, that of a refused login, or StoppedError."""
-        attempts: Attempts | None = None
+        attempts = Attempts(policy=self.policy)
         expired: Grant | None = None
         while True:
             attempt = self._attempt(operation, expired)
@@ -145,10 +145,8 @@ class RetryLoop:
             error = verdict.error
             step, attempts = self._next_step(attempts, verdict, attempt)
             match step:
-                case Renew():
-                    expired = attempt.grant
-                    operation.on_retry(FailedAttempt(error=error, renewed=True))
-                case CorrectClock():
+                case Renew() | CorrectClock():
+                    expired = attempt.grant if isinstance(step, Renew) else expired
                     operation.on_retry(FailedAttempt(error=error, renewed=True))
                 case Wait(seconds, cool_down_s):
                     if cool_down_s is not None:
@@ -164,10 +162,10 @@ class RetryLoop:
                     return operation.on_give_up(verdict, error)
 
     def _next_step(
-        self, attempts: Attempts | None, verdict: Retry, attempt: _AttemptResult[Result]
+        self, attempts: Attempts, verdict: Retry, attempt: _AttemptResult[Result]
     ) -> tuple[NextStep, Attempts]:
         """The step after a failed attempt, and the attempts so far. A step that is not possible becomes GiveUp."""
-        step, attempts = (attempts or Attempts(policy=self.policy)).after(
+        step, attempts = attempts.after(
             verdict,
             attempt.response,
             grant=attempt.grant,
