@@ -5,18 +5,26 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from penstock._fetch.call import Call, CallResult
 from penstock._read.counts import PartitionCounts, StreamHistory
 from penstock._read.listing_checks import ListingChecks
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
+from penstock.testing import a_response
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)
 
 
-def a_listing(**values: Any) -> ListingChecks:
-    return ListingChecks(**{"paginator": "the paginator", "max_pages": 100, **values})
+PAGE = CallResult(Call(Request(url="https://provider.example/clicks"), None), a_response({}))
+
+
+def a_listing(*, count: int = 0, fresh: int = 0, **values: Any) -> ListingChecks:
+    """After one page of ``count`` elements, of which ``fresh`` have a key of their own."""
+    listing = ListingChecks(**{"paginator": "the paginator", "max_pages": 100, **values})
+    listing.add_page(PAGE, count=count, fresh=fresh, longest=count)
+    return listing
 
 
 @given(st.lists(st.tuples(counts, counts, counts), max_size=20))
@@ -64,9 +72,8 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
     """
     Exactly the promised number passes; one more or fewer does not.
     """
-    listing = a_listing()
+    listing = a_listing(count=arrived, fresh=arrived)
     listing.check_stated(Answer(total=total))
-    listing.distinct = arrived
 
     if total == arrived:
         listing.verify()
@@ -79,7 +86,7 @@ def test_records_with_a_key_that_another_page_had_are_named():
     """
     All that the provider states arrived, but keys came twice: the message does not state that records are missing.
     """
-    listing = a_listing(total=8, fetched=8, distinct=4)
+    listing = a_listing(total=8, count=8, fresh=4)
 
     with pytest.raises(
         CountMismatchError, match="states 8 records and 8 arrived, 4 of them with the key of a record on"
@@ -91,14 +98,14 @@ def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.
     """
-    listing = a_listing(fetched=3, distinct=3)
+    listing = a_listing(count=3, fresh=3)
     listing.check_stated(Answer())
 
     listing.verify()
 
     assert (listing.total, listing.stated_pages) == (None, None)
     with pytest.raises(CountMismatchError):
-        a_listing(total=2, fetched=3, distinct=3).verify()
+        a_listing(total=2, count=3, fresh=3).verify()
 
 
 @pytest.mark.parametrize("member", ["total", "pages"])

@@ -118,7 +118,11 @@ class Listing:
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
         for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
-        page = self._count(result, loaded)
+        longest = loaded.count
+        if not self.context.components.is_one_page:
+            size = self.paginator.size_of(result.call.request)
+            longest = self.context.stream_history.longest(size, loaded.count)
+        page = self.checks.add_page(result, count=loaded.count, fresh=loaded.fresh, longest=longest)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self.checks.check_page(page, self._left)
@@ -126,32 +130,8 @@ class Listing:
             self.checks.check_empty_page(page, self._left, had_rows=self.context.planned.had_rows)
         if self._first is None:
             self._first = page
-            self.checks.first_count = page.count
         self.last = page
         return page
-
-    def _count(self, result: CallResult, loaded: LoadedPage) -> Page:
-        assert result.response is not None
-        checks = self.checks
-        checks.fetched += loaded.count
-        checks.distinct += loaded.fresh
-        checks.pages += 1
-        checks.empty = 0 if loaded.count else checks.empty + 1
-        longest = loaded.count
-        if not self.context.components.is_one_page:
-            size = self.paginator.size_of(result.call.request)
-            longest = self.context.stream_history.longest(size, loaded.count)
-        return Page(
-            request=result.call.request,
-            response=result.response,
-            answer=result.answer,
-            index=checks.pages - 1,
-            count=loaded.count,
-            fresh=loaded.fresh,
-            listed=checks.fetched,
-            distinct=checks.distinct,
-            longest=longest,
-        )
 
     @property
     def is_capped(self) -> bool:

@@ -4,6 +4,7 @@ The counts of one listing, and the checks that its pages are consistent.
 
 from attrs import define, field
 
+from penstock._fetch.call import CallResult
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Page, Request
 
@@ -22,11 +23,11 @@ class ListingChecks:
     max_pages: int
     total: int | None = None
     stated_pages: int | None = None
-    fetched: int = 0
-    distinct: int = 0
-    pages: int = 0
-    first_count: int = 0  # elements of the first page
-    empty: int = 0  # the last pages, those in a row without elements
+    _pages: int = field(default=0, init=False)
+    _fetched: int = field(default=0, init=False)  # elements of all pages
+    _distinct: int = field(default=0, init=False)  # of these, those that no earlier page had
+    _first_count: int = field(default=0, init=False)  # elements of the first page
+    _empty: int = field(default=0, init=False)  # the last pages, those in a row without elements
     _seen: set[int] = field(factory=set, init=False)  # digests of pages
     _requested: set[object] = field(factory=set, init=False)  # identities of requests
 
@@ -66,6 +67,30 @@ class ListingChecks:
         self.total = self.total if answer.total is None else answer.total
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
 
+    def add_page(self, result: CallResult, *, count: int, fresh: int, longest: int) -> Page:
+        """
+        Count a page of ``count`` elements, ``fresh`` of which no earlier page had. ``longest``: of the pages of this
+        size, in all listings of the stream.
+        """
+        assert result.response is not None
+        if not self._pages:
+            self._first_count = count
+        self._pages += 1
+        self._fetched += count
+        self._distinct += fresh
+        self._empty = 0 if count else self._empty + 1
+        return Page(
+            request=result.call.request,
+            response=result.response,
+            answer=result.answer,
+            index=self._pages - 1,
+            count=count,
+            fresh=fresh,
+            listed=self._fetched,
+            distinct=self._distinct,
+            longest=longest,
+        )
+
     def check_page(self, page: Page, left: int) -> None:
         """
         Compare a page with the total that the provider states. Without one, each of the pages that the first one states
@@ -73,15 +98,15 @@ class ListingChecks:
         first one states and that have not been checked, this one included.
         """
         if self.total is not None:
-            if self.distinct > self.total:
+            if self._distinct > self.total:
                 raise CountMismatchError(
                     f"the provider states {self.total} records, and {self.paginator} found more, "
-                    f"{self.distinct} up to page {page.index + 1}"
+                    f"{self._distinct} up to page {page.index + 1}"
                 )
-        elif left and page.index and (page.count > self.first_count if left == 1 else page.count != self.first_count):
+        elif left and page.index and (page.count > self._first_count if left == 1 else page.count != self._first_count):
             place = "the last page" if left == 1 else "a page in the middle"
             raise PagingError(
-                f"{place} holds {page.count} records where the first holds {self.first_count}. The provider cut a "
+                f"{place} holds {page.count} records where the first holds {self._first_count}. The provider cut a "
                 f"page, or its data changed while {self.paginator} requested its pages"
             )
 
@@ -100,22 +125,22 @@ class ListingChecks:
 
     def check_end(self, request: Request) -> None:
         """Raises BoundExceededError where the last ``EMPTY_PAGES`` pages were empty, and this is the next request."""
-        if self.empty >= EMPTY_PAGES:
+        if self._empty >= EMPTY_PAGES:
             raise BoundExceededError(
-                f"{self.empty} pages in a row are empty, up to page {self.pages}, and {self.paginator} names another "
+                f"{self._empty} pages in a row are empty, up to page {self._pages}, and {self.paginator} names another "
                 "one. A paginator that counts pages ends a listing at an empty one: correct the connector. If so many "
                 "may be empty, it must state how a listing ends."
             ).at(request=request)
 
     def verify(self) -> None:
         """Raises CountMismatchError if the counts differ from those that the provider states."""
-        if self.total is None or self.distinct == self.total:
+        if self.total is None or self._distinct == self.total:
             return
-        arrived, cause = self.distinct, ""
-        if self.fetched > self.distinct:
-            arrived = self.fetched
+        arrived, cause = self._distinct, ""
+        if self._fetched > self._distinct:
+            arrived = self._fetched
             cause = (
-                f", {self.fetched - self.distinct} of them with the key of a record on an earlier page. The data "
+                f", {self._fetched - self._distinct} of them with the key of a record on an earlier page. The data "
                 "changed while its pages were read, or the key of the stream does not identify a record"
             )
         raise CountMismatchError(f"the provider states {self.total} records and {arrived} arrived{cause}")
