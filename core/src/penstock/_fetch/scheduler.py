@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, CallResult, Pause, Step, Steps
+from penstock._fetch.call import Call, CallResult, Pause, Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline, default_deadline
 from penstock._plugins.plugin_errors import FAILURES
@@ -66,8 +66,9 @@ class Task:
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
     client_queue: "ClientQueue" = field(init=False)  # from when it is added
-    steps: Steps[None] | None = field(default=None, init=False)
-    pending_calls: deque["PendingCall"] = field(init=False)  # from when it starts: many tasks wait, a deque is large
+    # From when it starts: many tasks wait, and a deque is large.
+    steps: Steps[None] = field(init=False)
+    pending_calls: deque["PendingCall"] = field(init=False)
     undispatched: int = field(default=0, init=False)  # of ``pending_calls``
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
@@ -81,11 +82,6 @@ class Task:
             and bool(self.pending_calls)
             and self.pending_calls[0].result is not None
         )
-
-    def send(self, result: CallResult | None) -> Step:
-        """Resume the task: its next step. Raises StopIteration where it has ended, and its error."""
-        assert self.steps is not None
-        return self.steps.send(result)
 
 
 @define(eq=False, repr=False)
@@ -331,14 +327,13 @@ class Scheduler:
             self._resume(task, self.read_ahead.take(task))
 
     def _start(self, task: Task) -> None:
-        task.active, task.pending_calls = True, deque()
+        task.active, task.steps, task.pending_calls = True, task.start(), deque()
         self._active.append(task)
-        task.steps = task.start()
         self._resume(task, None)
 
     def _resume(self, task: Task, result: CallResult | None) -> None:
         try:
-            step = task.send(result)
+            step = task.steps.send(result)
         except StopIteration:
             self._end(task, None)
         except FAILURES as error:  # the task's own error; its ``on_end`` handles it
@@ -371,8 +366,7 @@ class Scheduler:
             error = StoppedError("interrupted; what was delivered so far is kept, the next run goes on from it")
         self._receive_submissions()
         for task in list(self._active):
-            if task.steps is not None:
-                task.steps.close()
+            task.steps.close()
             self._end(task, error)
         while self._blocked:
             self.release(next(iter(self._blocked)))
@@ -391,7 +385,7 @@ class Scheduler:
             for task in tasks:
                 if task.can_resume:
                     with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
-                        task.send(self.read_ahead.take(task))
+                        task.steps.send(self.read_ahead.take(task))
             if any(map(_is_submitting, tasks)) and not self._receive_one(max(0.0, until - self.clock.monotonic())):
                 return
 
