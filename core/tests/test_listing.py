@@ -156,7 +156,7 @@ def a_listing(paginator: SinglePage | None = None, stream_history: StreamHistory
         log=RunLog("shop", RunReport(run_id="r1"), ignore),
         clock=FakeClock(NOW),
     )
-    return Listing(context=context, decoder=ENVELOPE, **more)
+    return Listing(context=context, decoder=ENVELOPE, **{"request": at(1), **more})
 
 
 def a_result(call: Call, came: Came) -> CallResult:
@@ -178,15 +178,15 @@ def added(listing: Listing, call: Call, came: Came) -> Page:
     return listing.add(result, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
 
 
-def first_call(listing: Listing, request: Request) -> Call:
+def first_call(listing: Listing) -> Call:
     """The call of the first page."""
-    (call,) = listing.calls([listing.paginator.first(request)])
+    (call,) = listing.first_calls
     return call
 
 
 def read(listing: Listing, came: Sequence[Came]) -> list[list[str] | None]:
     """The pages that are requested after each of those that came; None: the listing has ended."""
-    due, requested = [first_call(listing, at(1))], []
+    due, requested = [first_call(listing)], []
     for one in came:
         calls = listing.calls_after(added(listing, due.pop(0), one))
         due += calls
@@ -341,7 +341,7 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     history = StreamHistory()
     listing = a_listing(stream_history=history)
     pages = [
-        added(listing, first_call(listing, at(1)), Came(3)),
+        added(listing, first_call(listing), Came(3)),
         added(listing, listing.calls([at(2)])[0], Came(2, fresh=1)),
     ]
     other = a_listing(stream_history=history)
@@ -349,7 +349,7 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     shown = [(page.index, page.count, page.fresh, page.listed, page.distinct, page.longest) for page in pages]
     assert shown == [(0, 3, 3, 3, 3, 3), (1, 2, 1, 5, 4, 3)]
     assert listing.last is pages[1]
-    assert added(other, first_call(other, at(1)), Came(1)).longest == 3
+    assert added(other, first_call(other), Came(1)).longest == 3
 
 
 @pytest.mark.parametrize(("came", "capped"), [([], False), ([Came(2)], False), ([Came(2), Came(2)], True)])
@@ -390,7 +390,7 @@ def test_the_requests_after_a_refusal(
     The paginator may name another request, or see the end; a page that the provider stated must come.
     """
     listing = a_listing(paginator)
-    call = first_call(listing, at(1))
+    call = first_call(listing)
     for one in came:
         (call, *_) = listing.calls_after(added(listing, call, one))
     refusal = a_refusal(call, response=response)
@@ -408,7 +408,7 @@ def test_a_listing_begins_anew_once() -> None:
     The other first page is refused, too: that stands.
     """
     listing = a_listing(Numbered(restarted=0))
-    (again,) = listing.calls_after_refusal(a_refusal(first_call(listing, at(1))))
+    (again,) = listing.calls_after_refusal(a_refusal(first_call(listing)))
 
     with pytest.raises(ProviderError, match=r"^refused$"):
         listing.calls_after_refusal(a_refusal(again))
@@ -418,19 +418,19 @@ def test_a_download_goes_on_without_credentials() -> None:
     """
     The pages after a first one that was requested without credentials are, too, whatever the paginator returns.
     """
-    listing = a_listing()
-    first = added(listing, first_call(listing, at(1, credentials=False)), Came(2))
+    listing = a_listing(request=at(1, credentials=False))
+    first = added(listing, first_call(listing), Came(2))
     (second,) = listing.calls_after(first)
 
     assert not second.request.credentials
-    assert first_call(a_listing(), at(1)).request.credentials
+    assert first_call(a_listing()).request.credentials
 
 
 def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
     """
     A next page that is the polled one is a circle.
     """
-    polled = a_result(first_call(a_listing(), at(1)), Came(0))
+    polled = a_result(first_call(a_listing()), Came(0))
     listing = a_listing(Numbered(afterwards=1), polled=polled)
     page = listing.add(polled, LoadedPage(count=0, fresh=0), repeat=False)
 
@@ -444,6 +444,6 @@ def test_a_call_is_for_the_partitions_of_its_slice(paginator: SinglePage, digest
     A call is signed for the account of its slice; the items are fingerprinted only where another page can repeat them.
     """
     listing = a_listing(paginator)
-    call = first_call(listing, at(1))
+    call = first_call(listing)
 
     assert call == Call(at(1), ENVELOPE, STREAM, False, digest, "7", listing.context.planned.partitions)

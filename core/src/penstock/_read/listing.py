@@ -48,7 +48,7 @@ class LoadedPage:
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
-    The pages that follow from one request.
+    The pages that follow from one request. ``first_calls``: of its first page; none for one that was ``polled``.
 
     ``is_first_reading``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``polled``: the first page, if the response to a poll contains it. ``file_digests``: of the files read before this
@@ -56,12 +56,14 @@ class Listing:
     """
 
     context: SliceContext
+    request: Request
     decoder: BodyDecoder
     is_first_reading: bool = False
     polled: CallResult | None = None
     file_digests: set[int] | None = None
     paginator: Paginator = field(init=False)
     checks: ListingChecks = field(init=False)
+    first_calls: tuple[Call, ...] = field(default=(), init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
     has_ended: bool = field(default=False, init=False)  # whether no page comes after the last one
     _first: Page | None = field(default=None, init=False)
@@ -76,6 +78,8 @@ class Listing:
         )
         if self.polled is not None:
             self.checks.count_request(self.polled.call.request)
+        else:
+            self.first_calls = self.calls([self.paginator.first(self.request)])
 
     def take_polled(self) -> CallResult:
         """The first page, which the response to a poll contains."""

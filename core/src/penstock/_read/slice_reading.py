@@ -124,35 +124,36 @@ class SliceReading:
 
     # --- the seven steps ----------------------------------------------------------------------------------------------
 
-    def _read_slice(self, part: SlicePart) -> Steps[None]:
+    def _read_slice(self, slice_part: SlicePart) -> Steps[None]:
         """Read the listings of a slice, or of a half of it. Raises CeilingReachedError."""
-        requests = self._requests(part.slice)  # 1. The requests of the slice.
+        requests = self._requests(slice_part.slice)  # 1. The requests of the slice.
         if self.on_demand is None:
-            listings, calls = self._open_listings(requests, self.context.components.decoder)
+            listings = self._open_listings(requests, self.context.components.decoder)
             only_page = self.context.components.is_one_page and len(requests) == 1
-            yield from self._read_listings(part, listings, calls, only_page=only_page)
+            yield from self._read_listings(slice_part, listings, only_page=only_page)
             return
         yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
         for request in requests:
-            of_report, calls = yield from self._listings_of_report(request, self.on_demand)
-            yield from self._read_listings(part, of_report, calls)
+            listings = yield from self._listings_of_report(request, self.on_demand)
+            yield from self._read_listings(slice_part, listings)
 
     def _read_listings(
-        self, part: SlicePart, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False
+        self, slice_part: SlicePart, listings: Sequence[Listing], *, only_page: bool = False
     ) -> Steps[None]:
-        """
-        Read listings one after the other; ``calls``: of the first pages of all of them, which are made together.
-        """
+        """Read listings one after the other. Their first pages are requested together, with that of the first."""
         for listing in listings:
+            calls = tuple([call for each in listings for call in each.first_calls]) if listing is listings[0] else ()
             self.loader.keys.next_listing(only_page=only_page)
-            yield from self._read_pages(part, listing, calls)
+            yield from self._read_pages(slice_part, listing, calls)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.context.stream_history.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
-            calls = ()
 
-    def _read_pages(self, part: SlicePart, listing: Listing, calls: tuple[Call, ...]) -> Steps[None]:
-        """Read the pages of a listing. Raises CeilingReachedError, after the first page where that shows it."""
+    def _read_pages(self, slice_part: SlicePart, listing: Listing, calls: tuple[Call, ...]) -> Steps[None]:
+        """
+        Read the pages of a listing; ``calls``: those to make for the first. Raises CeilingReachedError, after the first
+        page where that shows it.
+        """
         while not listing.has_ended:
             # 3. Fetch a page, or its refusal.
             result = listing.take_polled() if listing.polled is not None else self._received((yield calls))
@@ -161,12 +162,12 @@ class SliceReading:
                 continue
             listing.checks.check_stated(result.answer)  # 4. Compare it with the pages before it.
             repeat = listing.add_digest(result)
-            loaded = self._load(part.slice, result, repeat=repeat)  # 5. Decode it, write its rows.
+            loaded = self._load(slice_part.slice, result, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(result, loaded, repeat=repeat)
-            if part.may_halve and page.index == 0 and listing.is_capped:
+            if slice_part.may_halve and page.index == 0 and listing.is_capped:
                 raise CeilingReachedError
             calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
-        if part.may_halve and listing.is_capped:
+        if slice_part.may_halve and listing.is_capped:
             raise CeilingReachedError
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
@@ -184,16 +185,14 @@ class SliceReading:
             request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
         ]
 
-    def _listings_of_report(
-        self, submission: Request, on_demand: ReportsOnDemand
-    ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
-        """The listings of the report that this request submits, and the calls of their first pages."""
+    def _listings_of_report(self, submission: Request, on_demand: ReportsOnDemand) -> Steps[list[Listing]]:
+        """The listings of the report that this request submits."""
         components = self.context.components
         result, state = yield from on_demand.wait_until_ready(submission)
         self.counts.began_at = on_demand.submitted_at
         self._record_clock_lag(result)
         if isinstance(state, Empty):
-            return [], ()
+            return []
         if not state.downloads and not state.pages:
             check_rows(result)
             return self._open_listings([submission], components.decoder, polled=result)
@@ -218,22 +217,19 @@ class SliceReading:
         *,
         polled: CallResult | None = None,
         file_digests: set[int] | None = None,
-    ) -> tuple[list[Listing], tuple[Call, ...]]:
-        """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
-        listings: list[Listing] = []
-        calls: list[Call] = []
-        for request in requests:
-            listing = Listing(
+    ) -> list[Listing]:
+        """A listing of each request; ``polled``: the response to a poll that contains its first page."""
+        return [
+            Listing(
                 context=self.context,
+                request=request,
                 decoder=decoder,
                 polled=polled,
                 file_digests=file_digests,
                 is_first_reading=self.is_first_reading,
             )
-            listings.append(listing)
-            if polled is None:
-                calls += listing.calls([listing.paginator.first(request)])
-        return listings, tuple(calls)
+            for request in requests
+        ]
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
