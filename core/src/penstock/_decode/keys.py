@@ -50,11 +50,23 @@ class KeyRules:
     def _default_nullable(self) -> tuple[str, ...]:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
-    def check(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison) -> int:
+    def check(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison, stamps: Mapping[str, Any]) -> int:
         """
-        Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
-        Returns the number of elements with a key that no earlier page of the listing had.
+        Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count what came
+        before: equal rows, and rejected elements. ``stamps``: of the request.
+
+        Returns the number of fresh elements: no earlier page of the listing had their key, or where they were rejected
+        before this check, their contents.
         """
+        rejected_before = len(chunk.rejected)
+        fresh = self._check_rows(chunk, keys, comparison)
+        if chunk.rejected:
+            unchecked = {position for position, _ in chunk.rejected[:rejected_before]}  # all of them count as fresh
+            fresh -= len(unchecked & self._drop_rejected_again(chunk, keys, stamps))
+        return fresh
+
+    def _check_rows(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison) -> int:
+        """The number of elements with a key that no earlier page of the listing had; see :meth:`check`."""
         if self._row_keys:
             return self._number_rows(chunk, keys) + len(chunk.rejected) + chunk.repeated
         if not self.key:
@@ -76,7 +88,7 @@ class KeyRules:
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
         return chunk.count - sum(map(earlier.__contains__, chunk_keys))
 
-    def drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> set[int]:
+    def _drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> set[int]:
         """
         Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
         ``stamps``: of the request; an element with others is another record. So is an element without its key: equal

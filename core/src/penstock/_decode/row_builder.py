@@ -166,18 +166,14 @@ class RowBuilder:
     def build_chunk(
         self, chunk: DecodingChunk, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
     ) -> DecodedChunk:
-        """Decode a chunk, in seven steps. Each changes its rows, or takes some of them away."""
+        """Decode a chunk, in seven steps."""
         row_type = self.parser.parse(chunk)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.rules.apply(chunk, requested)  # 2. Stamps, amounts and days.
         if state.totals is not None:
             state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
         if state.unmarked is not None:
             state.unmarked.reject(chunk, self.rejects)
-        without_key_check = len(chunk.rejected)
-        fresh = self.keys.check(chunk, keys, state.comparison)  # 4. Repeated rows are dropped.
-        if chunk.rejected:
-            unchecked = {position for position, _ in chunk.rejected[:without_key_check]}  # all of them count as fresh
-            fresh -= len(unchecked & self.keys.drop_rejected_again(chunk, keys, requested.stamps))
+        fresh = self.keys.check(chunk, keys, state.comparison, requested.stamps)  # 4. What came before is dropped.
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
@@ -224,8 +220,10 @@ def _decoded(
     layout: Layout, chunk: DecodingChunk, derived: Sequence[DecodedChunk], fresh: int, absent: frozenset[str]
 ) -> DecodedChunk:
     """The result of a chunk after its last step."""
-    delivered = set(chunk.positions) if chunk.unread else ()
-    unread = [(path, reason) for position, path, reason in chunk.unread if position in delivered]
+    unread: list[tuple[str, str]] = []
+    if chunk.unread:
+        delivered = set(chunk.positions)
+        unread = [(path, reason) for position, path, reason in chunk.unread if position in delivered]
     unread_values, unread_example = len(unread), unread[0] if unread else None
     for child in derived:
         unread_values += child.unread_values
