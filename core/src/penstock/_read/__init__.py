@@ -14,9 +14,9 @@ the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``
 - ``on_demand``: reports that are submitted and polled
 - ``report_adoption``: those of a job that earlier runs submitted
 - ``listing``: the pages of one request
+- ``listing_checks``: its counts, and the checks that its pages are consistent
 - ``loader``: pages into chunks of rows
 - ``chunk_writer``: chunks into the writers of their partitions, or held until their slice is known to be whole
-- ``listing_checks``: its counts, and the checks that its pages are consistent
 - ``counts``: of a partition and a stream
 - ``slice_counts``: what a reading counts, and the checks at its end
 - ``result``: its result
