@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import penstock
+import penstock_plugins
 import pytest
-from attrs import exceptions
-from penstock import ConfigError, Project, SandboxResponse, UsageError
+from attrs import evolve, exceptions, frozen
+from penstock import ConfigError, Connector, Project, SandboxResponse, UsageError, known_filters, setting
+from penstock.connector import ConnectorPlugin
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
-from project_shop import DAYS, LAST, PLUGINS, TWO, Shop, Stopped, config
+from project_shop import DAYS, LAST, PLUGINS, SALES, TWO, Settings, Shop, Stopped, config
 
 pytestmark = pytest.mark.slow
 
@@ -313,6 +315,46 @@ def test_a_run_ends_when_its_event_is_set(project: Project) -> None:
     result = project.run("daily", **DAYS, stop=stop, on_event=lambda event: stop.set())
 
     assert result.exit_code == 130
+
+
+@frozen(kw_only=True)
+class OptionSettings(Settings):
+    currency: str = setting("EUR", help="of the report")
+    filters: dict[str, dict[str, str]] = setting(
+        factory=dict, help="of the provider", validator=known_filters({"sales": ("country",)})
+    )
+
+
+TEMPLATES = evolve(SALES, requests=None, path="/sales", params={"shop": "{account}", "day": "{since}"})
+IN_CURRENCY = {**TEMPLATES.params, "currency": "{currency}"}
+OPTIONS = {
+    "params": Connector(
+        name="shop", summary="", settings=OptionSettings, streams=[evolve(TEMPLATES, params=IN_CURRENCY)]
+    ),
+    "header": Connector(
+        name="shop", summary="", settings=OptionSettings, streams=[TEMPLATES], headers={"X-Currency": "{currency}"}
+    ),
+    "filters": Connector(name="shop", summary="", settings=OptionSettings, streams=[SALES]),
+}
+
+
+@pytest.mark.parametrize("connector", OPTIONS.values(), ids=OPTIONS)
+def test_a_changed_setting_of_a_request_reads_final_days_again(
+    connector: Connector, server: Server, shop: Shop, working_directory: Path
+) -> None:
+    """
+    Whether a template, a header or a filter has it: no declaration of its own is needed.
+    """
+    at = config(server, working_directory)
+    at["source"]["shop"]["open_for"] = "0 days"
+    plugins = (ConnectorPlugin(connector), penstock_plugins)
+    Project(at, plugins=plugins, environ={}, clock=Stopped).run("daily", **DAYS)
+    changed = {"filters": {"sales": {"country": "DE"}}} if connector is OPTIONS["filters"] else {"currency": "USD"}
+    at["source"]["shop"] |= changed
+
+    plan = Project(at, plugins=plugins, environ={}, clock=Stopped).plan("daily", **DAYS)
+
+    assert [planned.reason for planned in plan.partitions] == ["changed"] * 6
 
 
 def test_the_plan_is_what_a_run_fetches(project: Project, shop: Shop) -> None:

@@ -309,8 +309,7 @@ class Stream:
         if not self.path:
             return []
         parent = slice_.parents[0] if slice_.parents else {}
-        names = {name for template in (self.path, *self.params.values()) for name in placeholders(template)}
-        names |= {name for _, name, _ in json_placeholders(self.json)}
+        names = names_in_templates(self)
         known = {name for name in names if name in (*parent, *SLICE_VALUES) or hasattr(settings, name)}
         if missing := sorted(names - known):
             raise PluginError(
@@ -363,6 +362,12 @@ class Stream:
         ]
         names = {column.name for column in (*self.stamped_columns, *own)}
         return (*self.stamped_columns, *own, *(column for column in extra if column.name not in names))
+
+
+def names_in_templates(stream: Stream) -> set[str]:
+    """The names in the templates of a stream's ``path``, ``params`` and ``json``."""
+    names = {name for template in (stream.path, *stream.params.values()) for name in placeholders(template)}
+    return names | {name for _, name, _ in json_placeholders(stream.json)}
 
 
 def _refined(own: Column, configured: Column) -> Column:

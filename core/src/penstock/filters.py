@@ -5,6 +5,8 @@ Filters: a provider's own request parameters, which a source configures in a tab
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from attrs import frozen
+
 from penstock.names import did_you_mean
 
 Filters = Mapping[str, Mapping[str, Any]]
@@ -21,21 +23,28 @@ def known_filters(
     A validator of a settings key that holds filters: each stream and name must be in ``documented``.
 
     ``documented``: stream -> the names that the provider's document lists. ``check`` adds the problems of a value.
-    The validator raises one ValueError with all problems, each with the nearest documented name.
+    The validator raises one ValueError with all problems, each with the nearest documented name. The key has
+    ``affects_data``.
     """
+    return KnownFilters(documented, check)
 
-    def validate(settings: Any, attribute: Any, filters: Filters) -> None:
-        problems = list(filter_problems(filters, documented))
+
+@frozen
+class KnownFilters:
+    """See :func:`known_filters`."""
+
+    documented: Mapping[str, Collection[str]]
+    check: FilterCheck
+
+    def __call__(self, settings: Any, attribute: Any, filters: Filters) -> None:
+        problems = list(filter_problems(filters, self.documented))
         for stream, table in filters.items():
             for name in table if isinstance(table, Mapping) else ():
-                if name in documented.get(stream, ()):
-                    problems += (
-                        f'{stream}."{name}": {problem}' for problem in check(settings, stream, name, table[name])
-                    )
+                if name in self.documented.get(stream, ()):
+                    found = self.check(settings, stream, name, table[name])
+                    problems += (f'{stream}."{name}": {problem}' for problem in found)
         if problems:
             raise ValueError("; ".join(problems))
-
-    return validate
 
 
 def filter_problems(filters: Filters, documented: Mapping[str, Collection[str]]) -> Iterator[str]:

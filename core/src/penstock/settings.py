@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import attrs
 from attrs import field, frozen, validators
 
+from penstock.filters import KnownFilters
 from penstock.model import plain_http_problem
 from penstock.redact import shown_url
 from penstock.templates import fill_path
@@ -49,11 +50,12 @@ def setting(
     ``per_account``: an account may have a value of its own, in ``[source.NAME.accounts.ACCOUNT]``.
 
     ``affects_data``: the provider's response depends on it; a changed value makes the next run read delivered
-    partitions again.
+    partitions again. A key that a template of a request names needs no such statement.
     ``more`` goes to :func:`attrs.field` (``validator``; ``converter``, which must leave its own results unchanged).
     """
     if default is not attrs.NOTHING:
         more["default"] = default
+    affects_data = affects_data or isinstance(more.get("validator"), KnownFilters)
     info = SettingInfo(help=help, affects_data=affects_data, per_account=per_account, secret=secret)
     return attrs.field(metadata={_METADATA: info}, **more)
 

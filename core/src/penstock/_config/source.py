@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 from penstock._plugins.offers import ComponentKind
 from penstock._plugins.plugin_errors import FAILURES
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, Stream
+from penstock.connector import SLICE_VALUES, Connector, Parent, Stream, names_in_templates
 from penstock.errors import ConfigError, PenstockError
 from penstock.model import Pairs
 from penstock.protocols import Authenticator, Named, Unsigned
@@ -130,6 +130,19 @@ class ConfiguredSource:
             with suppress(MissingValueError):
                 filled.append((name, fill(template, texts)))
         return tuple(filled)
+
+    def settings_in_requests(self, stream: Stream) -> set[str]:
+        """
+        The settings that templates name: those of a stream's requests, of the headers of all requests, and of the
+        streams by whose rows it is requested, or cut.
+        """
+        names: set[str] = set()
+        origin: Stream | None = stream
+        while origin is not None:
+            of = origin.parent or origin.derived
+            names |= names_in_templates(origin).difference(SLICE_VALUES, of.columns if isinstance(of, Parent) else ())
+            origin = self._by_name[of.stream] if of is not None else None
+        return names.union(*map(placeholders, self.connector.headers.values()))
 
     def component(self, kind: ComponentKind, declared: Any) -> Any:
         """The component that is declared: made by a function of the settings, or looked up by its name."""

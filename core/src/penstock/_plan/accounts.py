@@ -88,7 +88,7 @@ class Accounts:
             self._account_streams[key] = AccountStream(
                 stream=stream,
                 source=source,
-                fingerprint=fingerprint(source.settings, stream),
+                fingerprint=fingerprint(source.settings, stream, source.settings_in_requests(stream)),
                 reader_version=version,
             )
         return self._account_streams[key]

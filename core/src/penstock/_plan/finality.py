@@ -6,6 +6,7 @@ In the ledger, ``fingerprint`` stands for the settings of a read, and ``reader_v
 
 import hashlib
 import json
+from collections.abc import Collection
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,9 +49,10 @@ def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
     return None if parent is None or "snapshot" in (stream.kind, parent.kind) else parent
 
 
-def fingerprint(settings: SourceSettings, stream: Stream) -> str:
+def fingerprint(settings: SourceSettings, stream: Stream, in_requests: Collection[str] = ()) -> str:
     """
     A hash of the settings that affect the provider's response. Changing one of them makes delivered days be read again.
+    ``in_requests``: names in the templates of the requests: a setting of such a name affects the response, too.
 
     Settings at their default are left out: a new setting of a later version changes no fingerprint. Host, port and path
     of ``base_url`` are added after ``@``: a test system, a gateway, or an imitation on this machine, has
@@ -59,7 +61,8 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
-        if info_of(attribute).affects_data and value != attribute.default and value not in ((), {}, None):
+        affects_data = info_of(attribute).affects_data or attribute.name in in_requests
+        if affects_data and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

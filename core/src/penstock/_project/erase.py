@@ -128,8 +128,9 @@ class _Fingerprints:
             accounts_from = self._stream.accounts_from
             zone = self._zones.get((accounts_from[0], account)) if accounts_from and account else None
             settings = self._source.for_account(account, zone).settings
-            before = fingerprint(evolve(settings, include_personal=True), self._stream)
-            self._known[account] = (before, fingerprint(settings, self._stream))
+            named = self._source.settings_in_requests(self._stream)
+            before = fingerprint(evolve(settings, include_personal=True), self._stream, named)
+            self._known[account] = (before, fingerprint(settings, self._stream, named))
         before, now = self._known[account]
         return now if same_settings(entry.fingerprint, before) else entry.fingerprint
 
