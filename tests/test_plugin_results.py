@@ -5,7 +5,7 @@ What a plugin's functions return at run time: a value of another type fails the 
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from attrs import define, evolve, frozen
 from penstock import (
     Answer,
+    Batch,
     Grant,
     Parent,
     Ready,
@@ -26,6 +27,7 @@ from penstock import (
     Unsigned,
     Waiting,
     added,
+    hookimpl,
     record,
 )
 from penstock._fetch.auth import Signer
@@ -552,3 +554,70 @@ def test_a_request_holds_texts_only(where: str, value: Any) -> None:
         Request(url="http://127.0.0.1:9", **{where: [("key", value)]})
 
     assert "a-secret" not in str(raised.value)
+
+
+@record(kind="report", key="id", account="shop_id", day="day")
+class Visit:
+    """A visit."""
+
+    id: str
+    note: str | None = None
+
+
+@define(kw_only=True, eq=False)
+class Masked(ScriptedProvider):
+    """Visits and the lines of each, whose rows a plugin changes: ``values`` are set in the rows of ``masked``."""
+
+    masked: str = "visits"
+    values: Mapping[str, Any]
+
+    @hookimpl
+    def penstock_batch(self, batch: Batch) -> Batch:
+        for row in batch.rows if batch.layout.stream == self.masked else ():
+            for name, value in self.values.items():
+                setattr(row, name, value)
+        return batch
+
+
+def masked(folder: Path, answers: Mapping[str, Any], by: str = "id", **values: Any) -> Masked:
+    """``answers`` by path: of the visits, and of the lines of each, which are requested by its column ``by``."""
+    visits = Stream(name="visits", record=Visit, path="/visits", accounts=lambda settings: ["1"])
+    parent = Parent(stream="visits", columns=(by,))
+    lines = evolve(visits, name="lines", path=f"/lines/{{{by}}}", parent=parent)
+    return Masked(
+        folder=folder,
+        streams=[visits, lines],
+        answer=lambda request: answers.get(request.path, []),
+        values=values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "changed"),
+    [({"shop_id": "x"}, "shop_id"), ({"day": date(2026, 1, 1)}, "day"), ({"id": "x"}, "the key")],
+    ids=["account", "day", "key"],
+)
+def test_a_plugin_that_changes_where_rows_belong_fails_by_name(
+    values: dict[str, Any], changed: str, tmp_path: Path
+) -> None:
+    """
+    The next reading would not find the rows that it replaces: they would be there twice, or one in place of several.
+    """
+    shop = masked(tmp_path, {"/visits": [{"id": "a"}, {"id": "b"}]}, **values)
+
+    report = shop.run()
+
+    assert (report.exit_code, shop.rows("visits")) == (1, [])
+    assert f"Masked: penstock_batch changed {changed} of visits" in str(report.errors[0])
+
+
+def test_children_are_requested_by_what_the_provider_sent(tmp_path: Path) -> None:
+    """
+    It does not know the values that a plugin has given the rows, and would answer with no records.
+    """
+    answers = {"/visits": [{"id": "a", "note": "n"}], "/lines/n": [{"id": "l"}]}
+    shop = masked(tmp_path, answers, by="note", note="***")
+
+    assert shop.run(until="2026-06-14").exit_code == 0
+    assert [row["note"] for row in shop.rows("visits")] == ["***"]
+    assert [row["id"] for row in shop.rows("lines")] == ["l"]

@@ -161,7 +161,9 @@ def penstock_batch(batch: Batch) -> Batch | None:
     """
     Change the values of a batch (mask, enrich), never its columns. Called once per page, before the sink.
 
-    None leaves the batch as it is; each plugin receives the result of the one before it.
+    None leaves the batch as it is; each plugin receives the result of the one before it. The columns of the partition
+    (account, day) keep their values, and different keys stay different: by these, rows are found and replaced. Children
+    are requested by the values that the provider sent.
     Example: ``return evolve(batch, rows=[masked(row) for row in batch])``
     """
     raise NotImplementedError

@@ -5,6 +5,7 @@ Streams that request each other are a family: a day of them is read in one run.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -218,5 +219,7 @@ class Dependencies:
 
 
 def _plain(value: Any) -> Any:
-    """A column's value as plain data: a raw nested value is decoded."""
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+    """A column's value as plain data of its own: a raw nested value is decoded; plugins may change a decoded one."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.decode(value)
+    return deepcopy(value) if isinstance(value, (dict, list)) else value

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import metadata
+from operator import attrgetter
 from typing import Any
 
 import pluggy
@@ -356,7 +357,7 @@ class Registry:
 
 def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Batch | None]:
     def change(batch: Batch) -> Batch | None:
-        rows = len(batch)
+        rows, former = len(batch), _places_of(batch)
         try:
             results = call(batch=batch)
         except FAILURES as error:
@@ -371,9 +372,24 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
                 f"{plugin}: penstock_batch made {left} of {rows} rows of {batch.layout.stream}. It may change "
                 "values, and add or remove no row: leave rows out where the target is read. Uninstall or correct it."
             )
+        places = _places_of(batch if changed is None else changed)
+        if wrong := next((name for name, place in places.items() if place != former[name]), None):
+            raise PluginError(
+                f"{plugin}: penstock_batch changed {wrong} of {batch.layout.stream}, by which its rows are found and "
+                "replaced. It may change other values, and keys that stay distinct. Uninstall or correct it."
+            )
         return changed
 
     return change
+
+
+def _places_of(batch: Batch) -> dict[str, Any]:
+    """What no plugin may change: the values of the partition's columns, and how many keys there are."""
+    layout = batch.layout
+    places: dict[str, Any] = {name: list(map(attrgetter(name), batch.rows)) for name in layout.partition_columns}
+    if layout.key:
+        places["the key"] = len(set(map(attrgetter(*layout.key), batch.rows)))
+    return places
 
 
 def _is_named_for(distribution: str, name: str) -> bool:

@@ -123,6 +123,8 @@ class ChunkWriter:
 
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded = self.counts.partitions[partition]
+        if self.context.components.needed:  # as the provider sent them: it knows no value of a plugin
+            self.context.dependencies.add_rows(self.context.planned, partition, self.context.components.needed, batch)
         if self.context.components.batch_hooks:
             batch = self._changed_by_plugins(batch)
         totals = sums(batch) if batch.layout.measures or batch.layout.priced else {}
@@ -130,8 +132,6 @@ class ChunkWriter:
         for column in batch.layout.priced:
             if totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
-        if self.context.components.needed:
-            self.context.dependencies.add_rows(self.context.planned, partition, self.context.components.needed, batch)
         if loaded.writer is not None and batch.rows:
             _write_rows(loaded.writer, batch)
 
