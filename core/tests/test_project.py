@@ -20,7 +20,7 @@ from penstock import ConfigError, Connector, Project, SandboxResponse, UsageErro
 from penstock.connector import ConnectorPlugin
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
-from project_shop import DAYS, LAST, PLUGINS, SALES, TWO, Settings, Shop, Stopped, config
+from project_shop import DAYS, FIRST, LAST, PLUGINS, SALES, TWO, Settings, Shop, Stopped, config
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +256,22 @@ def test_a_notice_of_days_in_another_zone_has_the_remedy_that_there_is(
 
     (notice,) = [text for text in plan.notices if "stay as they were read before" in text]
     assert notice.endswith("Run once without --since and --until" if chosen else "there twice")
+
+
+def test_a_day_that_a_change_of_timezone_makes_today_is_named(server: Server, tmp_path: Path) -> None:
+    """
+    It was delivered as a day that is over. Its rows are there twice until it is read again, as it is cut now.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", since=FIRST)
+    values["source"]["shop"] |= {"timezone": "Pacific/Honolulu", "start": FIRST}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    (notice,) = [text for text in project.plan("daily").notices if "stay as they were read before" in text]
+    assert notice.endswith(f"Run once with --until {LAST}")
+
+    project.run("daily", until=LAST)
+    assert not [text for text in project.plan("daily").notices if "stay as they were read before" in text]
 
 
 def test_sources_that_cannot_be_used_for_different_reasons_end_the_run(server: Server, tmp_path: Path) -> None:

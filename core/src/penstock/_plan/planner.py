@@ -128,12 +128,17 @@ class Planner:
             day_before, day_after = window.since - timedelta(days=1), window.until + timedelta(days=1)
             if window.since in to_read:
                 before[account] = [day_before]
-            if self.job.until is not None and window.until in to_read and day_after not in to_read:
+            may_be_delivered = self.job.until is not None or "changed" in plans[account].to_read.values()
+            if may_be_delivered and window.until in to_read and day_after not in to_read:
                 after[account] = [day_after]
-        if not any(self._had_other_settings(stream, days) for days in (before, after)):
+        had_before, had_after = (self._had_other_settings(stream, days) for days in (before, after))
+        if not had_before and not had_after:
             return
-        is_chosen = self.job.since is not None or self.job.until is not None
-        remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
+        remedy = ""  # the window begins at start, or at retention
+        if self.job.since is not None or self.job.until is not None:
+            remedy = ". Run once without --since and --until"
+        elif had_after:  # today began in the former zone earlier than in this one
+            remedy = f". Run once with --until {max(days[0] for days in after.values())}"
         self.notices.append(
             f"{self.job.source.name}.{stream.name}: the settings or the provider's address changed. Delivered days "
             "outside of this window stay as they were read before; after a change of timezone, rows at its edges are "
