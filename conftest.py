@@ -5,6 +5,7 @@ The connectors' directories have the names of their packages. The packages are i
 collected: pytest would otherwise take each directory for a package of that name, and hide the real one.
 """
 
+import gc
 import importlib
 import os
 import socket
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if _is_slow(item)]
     items[:] = [item for item in items if item not in set(slow)]
     config.hook.pytest_deselected(items=slow)
+
+
+def pytest_collection_finish() -> None:
+    """What is collected lives until the end of the session: no garbage collection goes through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 _skipped: list[str] = []

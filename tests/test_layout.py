@@ -65,7 +65,6 @@ OF_STAGES = {
 }
 
 
-@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
@@ -74,9 +73,17 @@ def modules(root: Path) -> list[Path]:
     return sorted(root.rglob("*.py"))
 
 
+@cache
+def imported_by(path: Path) -> tuple[str, ...]:
+    """The modules that a file imports at run time, also within a function."""
+    return tuple(imports(parsed(path)))
+
+
 def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
     """The modules imported at run time; without ``deep``, by importing the module alone."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -93,30 +100,36 @@ def stage_of(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_a_folder_imports_earlier_stages_only(path: Path) -> None:
+def imports_of_core() -> Iterator[tuple[Path, str, str]]:
+    """Each import of a module of the core, with the stage of the module."""
+    for path in modules(CORE):
+        for name in imported_by(path):
+            yield path.relative_to(CORE), stage_of(path), name
+
+
+def test_a_folder_imports_earlier_stages_only() -> None:
     """
     Public modules import no private folder; a private folder imports those that stand before it in ``STAGES``.
     """
-    stage = stage_of(path)
-    assert stage in STAGES or not stage.startswith("_") or stage == "__init__", f"{stage}: name it in STAGES"
-    for name in imports(parsed(path)):
-        assert not name.startswith(("penstock_plugins", "connector_")), name
+    for stage in map(stage_of, modules(CORE)):
+        assert stage in STAGES or not stage.startswith("_") or stage == "__init__", f"{stage}: name it in STAGES"
+    for path, stage, name in imports_of_core():
+        assert not name.startswith(("penstock_plugins", "connector_")), f"{path} imports {name}"
         other = name.split(".")[1] if name.startswith("penstock.") else stage
         if other in STAGES and other != stage:
-            assert stage in STAGES, f"{stage}, a public module, imports {other}"
-            assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, a later stage"
+            assert stage in STAGES, f"{path}, a public module, imports {name}"
+            assert STAGES.index(other) < STAGES.index(stage), f"{path} imports {name}, of a later stage"
 
 
-@pytest.mark.parametrize("path", modules(CORE / "_cli"), ids=lambda path: path.name)
-def test_the_command_line_is_a_layer_over_the_python_api(path: Path) -> None:
+def test_the_command_line_is_a_layer_over_the_python_api() -> None:
     """
     A command does what a method of ``Project`` does: it imports the Python API, and of the stages what is named here.
     """
     of_stages = {
-        name
-        for name in imports(parsed(path))
-        if name.startswith("penstock._")
+        (str(path), name)
+        for path, stage, name in imports_of_core()
+        if stage == "_cli"
+        and name.startswith("penstock._")
         and not name.startswith(("penstock._cli", "penstock._project", "penstock.__"))
         and not any(f"{name}.".startswith(f"{allowed}.") for allowed in OF_STAGES)
     }
@@ -130,47 +143,40 @@ def test_no_modules_import_each_other() -> None:
     dotted = {path: ".".join(path.relative_to(CORE.parent).with_suffix("").parts) for path in modules(CORE)}
     paths = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
     graph = {
-        name: {other for other in imports(parsed(path)) if other in paths and other != name}
-        for name, path in paths.items()
+        name: {other for other in imported_by(path) if other in paths and other != name} for name, path in paths.items()
     }
 
     in_order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
     assert sorted(in_order) == sorted(graph)
 
 
-@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_large_libraries_are_imported_in_one_place(path: Path) -> None:
+def test_large_libraries_are_imported_in_one_place() -> None:
     """
     urllib3 is imported in ``_fetch`` only, cattrs by the configuration and ``penstock.engines``, click and rich by the
     command line.
     """
-    stage = stage_of(path)
-    for name in imports(parsed(path)):
+    for path, stage, name in imports_of_core():
         top = name.split(".")[0]
-        assert stage in IMPORTERS.get(top, {stage}) or stage == "testing", f"{stage} imports {name}"
+        assert stage in IMPORTERS.get(top, {stage}) or stage == "testing", f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_core_looks_up_no_library_of_a_plugin(path: Path) -> None:
+def test_core_names_no_provider_and_no_library_of_a_plugin() -> None:
     """
-    No text of the core, apart from prose, is the name of a library that only plugins import.
+    No text of the core, apart from prose, is a provider, or a library that only plugins import; no text has the name of
+    a connector, and no name in its code that of a provider.
     """
     libraries = {name for name, folders in IMPORTERS.items() if not folders} | {"distributed", "dask"}
-    texts = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
-    assert texts & libraries == set()
-
-
-@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_core_names_no_provider(path: Path) -> None:
-    """
-    No name in the core's code, and no text that is compared or looked up, is a provider's. No text names a connector.
-    """
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert node.value.lower() not in PROVIDERS
-            assert not any(f"connector-{provider}" in node.value.lower() for provider in PROVIDERS)
-        for name in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "name", "")):
-            assert not any(provider in str(name).lower() for provider in PROVIDERS)
+    foreign = {*libraries, *PROVIDERS}
+    connectors = re.compile("|".join(f"connector-{provider}" for provider in PROVIDERS))
+    providers = re.compile("|".join(PROVIDERS))
+    for path in modules(CORE):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value.lower()
+                assert text not in foreign, f"{path}: {text}"
+                assert not connectors.search(text), f"{path}: {text}"
+            for name in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "name", "")):
+                assert not providers.search(str(name).lower()), f"{path}: {name}"
 
 
 @pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
@@ -180,7 +186,7 @@ def test_plugins_import_no_connector(member: str) -> None:
     """
     package = next((ROOT / member / "src").iterdir()).name
     for path in modules(ROOT / member / "src"):
-        for name in imports(parsed(path)):
+        for name in imported_by(path):
             top = name.split(".")[0]
             assert not top.startswith("connector_") or top == package, f"{path.name} imports {name}"
             assert not re.match(r"penstock\._(?!_)", name), f"{path.name} imports {name}"
@@ -192,7 +198,7 @@ def test_tests_of_a_connector_import_nothing_private(member: str) -> None:
     Tests of a connector import what an author's own tests may; what they need besides is in tests/helpers.
     """
     for path in (ROOT / member / "tests").rglob("*.py"):
-        for name in imports(parsed(path)):
+        for name in imported_by(path):
             assert not re.match(r"penstock(_plugins)?(\.\w+)*\._(?!_)", name), f"{path.name} imports {name}"
 
 
@@ -353,7 +359,7 @@ def test_tests_hold_tests_and_helpers_only() -> None:
     tests = [path for folder in folders for path in folder.glob("test_*.py")]
     others = [path.name for folder in folders for path in folder.glob("*.py") if path not in tests]
     assert [name for name in others if not name.startswith(("imitation_", "conftest"))] == []
-    assert [(path.name, name) for path in tests for name in imports(parsed(path)) if name.startswith("test_")] == []
+    assert [(path.name, name) for path in tests for name in imported_by(path) if name.startswith("test_")] == []
 
 
 def test_no_machine_is_named() -> None:
