@@ -135,31 +135,6 @@ def test_the_days_of_a_request_are_committed_together(tmp_path: Path) -> None:
     assert len(shop.rows("clicks")) == 3
 
 
-class PlainTarget:
-    """A target that extends no base class."""
-
-    def __init__(self, target: GroupTarget) -> None:
-        self.ledger = target.ledger
-        self.begin = target.begin
-        self.close = target.close
-        self.target = target
-
-    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> list[LedgerEntry | Exception]:
-        return self.target.commit_group(commits)
-
-
-def test_a_target_that_extends_no_base_class_commits_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Its ``commit_group`` is enough.
-    """
-    open_ = GroupSink.open
-    monkeypatch.setattr(GroupSink, "open", lambda *args: PlainTarget(open_(*args)))
-    shop = a_shop(tmp_path)
-
-    assert shop.run().exit_code == 0
-    assert shop.sink.groups == [DAYS]  # type: ignore[attr-defined]
-
-
 def test_a_target_may_commit_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A target that does not group commits gets each partition alone, as soon as it is read.

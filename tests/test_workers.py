@@ -21,7 +21,6 @@ from attrs import define, frozen
 from divided_market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
 from market import SHOPS, Market
 from penstock import (
-    BaseSink,
     PluginError,
     Project,
     Registration,
@@ -36,6 +35,7 @@ from penstock.engines import Assignment, Coordinator, Message, Work
 from penstock.errors import ServerError
 from penstock.sandbox.server import serve
 from penstock.sinks import Sink
+from penstock.testing.memory import MemorySink
 from penstock_plugins.engines.processes import Processes
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
@@ -431,14 +431,14 @@ def test_a_sink_of_another_version_in_a_worker_is_named(
     lake = Lake(FileSink(directory=files.folder / "lake", codec=JsonLines()))
 
     def begin() -> None:
-        lake.sink = BaseSink()
+        lake.sink = MemorySink(files.folder / "other.sqlite")
 
     def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
         coordinator.done(one.number, work(one, thread_engine.ThreadChannel(one.number, coordinator)))
 
     engine = ScriptedEngine(carry_out, begin, is_local)
     plugins = module_of(lake), module_of(engine)
-    error = "lake:there: the plugin with BaseSink has another version in this worker"
+    error = "lake:there: the plugin with MemorySink has another version in this worker"
 
     if is_local:
         code, report = files.run_here(*plugins, engine="scripted", to="lake:there")

@@ -15,10 +15,11 @@ from penstock._plan.selection import chosen_streams
 from penstock._plan.window import requested_window
 from penstock.connector import Stream
 from penstock.errors import UsageError
-from penstock.ledger_interface import FinalDay, LedgerEntry, PendingReport
+from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport
 from penstock.model import Partition, Request, Slice
 from penstock.records import record
 from penstock.settings import OpenFor, SourceSettings, setting
+from penstock.sinks import BaseTarget
 
 
 @record()
@@ -72,7 +73,7 @@ NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 
 
 @define
-class FakeLedger:
+class FakeLedger(Ledger):
     held: dict[Partition, LedgerEntry] = field(factory=dict)
     reports: tuple[PendingReport, ...] = ()
     known: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class FakeLedger:
 
 
 @define
-class FakeTarget:
+class FakeTarget(BaseTarget):
     ledger: Any
     gone: set[Partition] = field(factory=set)
 

@@ -5,12 +5,11 @@ The Python API on what was delivered: forget, verify, deleted and rejected rows,
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +17,11 @@ from attrs import evolve
 from other_sink import OtherSinks, other, project_of
 from penstock import (
     Adoption,
+    BaseSink,
+    BaseTarget,
     Batch,
     ConfigError,
+    Ledger,
     LedgerEntry,
     Partition,
     PluginError,
@@ -144,17 +146,6 @@ def test_totals_read_a_history_some_days_at_a_time(other_project: Project, sinks
     )
     assert max(held["delivered_sums"]) == 2  # a day of both accounts
     assert not held["entries"]
-
-
-def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(other_project: Project, sinks: OtherSinks) -> None:
-    """
-    A ledger of another author need not list sums.
-    """
-    totals = [other_project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)]
-    sinks.lacks = {"delivered_sums"}
-
-    assert [other_project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)] == totals
-    assert [len(several) for several in totals] == [1, 3]
 
 
 def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
@@ -411,7 +402,7 @@ def test_two_names_of_one_target_are_one_to_forget(
     """
     The lock of a place excludes other runs, not another name of the place, also where the sink states no address.
     """
-    sinks.lacks = () if known else {"address"}
+    sinks.sink = {} if known else {"address": None}
     (tmp_path / "link").symlink_to(tmp_path / "data")
     alias = {"alias": {"kind": "other", "path": str(tmp_path / "link")}}
     project = project_of(sinks, server, tmp_path, alias, weekly={"source": "shop", "sink": "alias"})
@@ -555,50 +546,6 @@ def test_a_text_in_place_of_a_list_is_refused(
         getattr(project, method)("shop", **{key: "sales"}, **more)
 
 
-def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path) -> None:
-    """
-    A sink and a target that extend neither ``BaseSink`` nor ``BaseTarget`` get the defaults of their attributes.
-    """
-    delivered: list[tuple[str, int]] = []
-
-    class PlainWriter:
-        def __init__(self, partition: Partition) -> None:
-            self.partition = partition
-            self.rows = 0
-
-        def write(self, batch: Batch) -> None:
-            self.rows += len(batch)
-
-        def commit(self, entry: LedgerEntry) -> LedgerEntry:
-            delivered.append((self.partition.stream, self.rows))
-            return entry
-
-        def abort(self) -> None:
-            pass
-
-    class PlainTarget:
-        ledger = None
-
-        def begin(self, layouts: Any, partition: Partition) -> PlainWriter:
-            return PlainWriter(partition)
-
-        def close(self) -> None:
-            pass
-
-    class PlainSink:
-        def open(self, source: str, run_id: str, streams: Any = ()) -> PlainTarget:
-            return PlainTarget()
-
-        def open_readonly(self, source: str) -> None:
-            return None
-
-    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
-    result = project.run("shop", to=PlainSink(), **DAYS)
-
-    assert result.exit_code == 0
-    assert sum(rows for _, rows in delivered) > 0
-
-
 class DecliningWriter:
     """A writer of which every commit fails."""
 
@@ -612,9 +559,33 @@ class DecliningWriter:
         """There is nothing to drop."""
 
 
-def sink_of(target: Any) -> Any:
-    """A sink of another author; its targets are this one, and it was never written."""
-    return other("OtherSink", open=lambda source, run_id, streams=(): target, open_readonly=lambda source: None)
+class DecliningTarget(BaseTarget):
+    """A target without a ledger, which delivers nothing. ``closed``: whether it was closed."""
+
+    closed = False
+
+    def begin(self, layouts: Any, partition: Partition) -> DecliningWriter:
+        return DecliningWriter()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def sink_of(target: Any, lacks: Collection[str] = (), readonly: Any = None) -> Any:
+    """A sink of another author; its targets are these."""
+    open_target, open_readonly = (lambda source, run_id, streams=(): target), (lambda source: readonly)
+    return other("OtherSink", BaseSink(), lacks, open=open_target, open_readonly=open_readonly)
+
+
+def test_a_class_without_a_base_works_if_it_has_all_attributes(server: Server, tmp_path: Path) -> None:
+    """
+    Each partition is committed alone, by its writer, and fails with the error of its commit.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    result = project.run("shop", to=sink_of(other("OtherTarget", DecliningTarget())), **DAYS)
+
+    assert {error["reason"] for error in result.errors} == {"it is full"}
 
 
 class ProtocolTarget(Target):
@@ -625,55 +596,88 @@ class ProtocolTarget(Target):
     def begin(self, layouts: Any, partition: Partition) -> Any:
         return DecliningWriter()
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+OF_TARGETS = "whole_stream, deletes_rows, groups_commits, notices, prepare, commit_group, is_intact, final_days"
+
 
 @pytest.mark.parametrize(
-    "target",
-    [ProtocolTarget(), SimpleNamespace(begin=ProtocolTarget().begin)],
-    ids=["extends the protocol", "has a class that cannot be changed"],
+    ("sink", "message"),
+    [
+        (
+            sink_of(None, lacks={"address"}),
+            r"OtherSink \(.*\) lacks address\. .* extend penstock\.BaseSink, and",
+        ),
+        (sink_of(BaseTarget()), r"BaseTarget \(sinks\.py, line \d+.*\) lacks begin\."),
+        (
+            sink_of(ProtocolTarget()),
+            rf"ProtocolTarget \(test_project_targets\.py, line \d+\) lacks {OF_TARGETS}, interrupt, advice, finish\. "
+            r"If you wrote it: extend penstock\.BaseTarget, and write what has no default there\. Otherwise report",
+        ),
+    ],
+    ids=["sink", "target", "target that extends the protocol"],
 )
-def test_any_target_has_the_defaults(server: Server, tmp_path: Path, target: Any) -> None:
+def test_a_sink_or_target_that_lacks_attributes_is_refused(
+    server: Server, tmp_path: Path, sink: Any, message: str
+) -> None:
     """
-    Each partition is committed alone, by its writer, and fails with the error of its commit.
+    The error names the class, its place, all that it lacks, and the base class that has the defaults.
     """
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
-    result = project.run("shop", to=sink_of(target), **DAYS)
+    with pytest.raises(PluginError, match=f"^{message}"):
+        project.run("shop", to=sink, **DAYS)
 
-    assert {error["reason"] for error in result.errors} == {"it is full"}
+
+@pytest.mark.parametrize("method", ["run", "plan"])
+def test_a_ledger_that_lacks_a_method_is_refused(server: Server, tmp_path: Path, method: str) -> None:
+    """
+    What a run records there would be lost. The target is closed, so that its lock is free.
+    """
+    target, readonly = DecliningTarget(), DecliningTarget()
+    own = SqliteLedger(tmp_path / "ledger.sqlite")
+    target.ledger = readonly.ledger = other("OtherLedger", own, {"fail", "fail_all"})
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    with pytest.raises(PluginError, match=r"^OtherLedger \(.*\) lacks fail, fail_all\. .*extend penstock\.Ledger, and"):
+        getattr(project, method)("shop", to=sink_of(target, readonly=readonly if method == "plan" else None), **DAYS)
+
+    assert (target if method == "run" else readonly).closed
+
+
+def test_a_target_that_is_only_read_needs_no_begin(server: Server, tmp_path: Path) -> None:
+    """
+    ``open_readonly`` may return a target of another class than ``open``.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    assert project.plan("shop", to=sink_of(None, readonly=BaseTarget()), **DAYS).partitions
 
 
 def test_a_ledger_that_records_failures_one_by_one_has_each_once(server: Server, tmp_path: Path) -> None:
     """
     A ledger that records failures one by one has each once, also where one of them cannot be recorded.
     """
-    own, recorded, refused = SqliteLedger(tmp_path / "ledger.sqlite"), list[Partition](), list[Partition]()
+    recorded, refused = list[Partition](), list[Partition]()
 
-    def fail(source: str, partition: Partition, error: str, run_id: str) -> None:
-        (recorded if refused or not recorded else refused).append(partition)
-        if partition in refused:
-            raise TargetError("this text cannot be stored")
+    class OneByOne(SqliteLedger):
+        fail_all = Ledger.fail_all
 
-    ledger = other("OtherLedger", own, {"fail_all", "delivered_sums"}, fail=fail)
-    target = other("OtherTarget", begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
+        def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+            (recorded if refused or not recorded else refused).append(partition)
+            if partition in refused:
+                raise TargetError("this text cannot be stored")
+
+    target = DecliningTarget()
+    target.ledger = OneByOne(tmp_path / "ledger.sqlite")
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
     result = project.run("shop", to=sink_of(target), **DAYS)
 
     assert len(recorded) == len(set(recorded)) == len(result.errors) - len(refused) > 1
     assert not set(recorded) & set(refused)
-
-
-def test_a_method_that_a_ledger_must_have_has_no_default(server: Server, tmp_path: Path) -> None:
-    """
-    What a run records there would be lost.
-    """
-    own = SqliteLedger(tmp_path / "ledger.sqlite")
-    ledger = other("OtherLedger", own, {"fail", "fail_all"})
-    target = other("OtherTarget", begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
-    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
-
-    with pytest.raises(PluginError, match=r"the sink OtherLedger failed with AttributeError: .*fail"):
-        project.run("shop", to=sink_of(target), **DAYS)
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from penstock import (
     Column,
     FinalDay,
     Layout,
+    Ledger,
     LedgerEntry,
     Partition,
     PenstockError,
@@ -102,7 +103,7 @@ class TestJsonLinesGzip(TestJsonLines):
         return FileSink(directory=place, codec=JsonLines(), compress=True)
 
 
-class BothLedgers:
+class BothLedgers(Ledger):
     """A worker's ledger, and of the coordinator's what no worker needs."""
 
     def __init__(self, worker: WorkerLedger, coordinator: Any) -> None:

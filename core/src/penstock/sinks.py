@@ -13,8 +13,9 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.finish(stream)                         once per stream and run, after its last partition
     target.close()                                releases the lock
 
-An author writes three classes. :class:`BaseSink` and :class:`BaseTarget` have the defaults of all else, also for a
-class that extends neither. The default of ``commit_group`` calls ``commit`` of each writer.
+An author writes three classes. A sink extends :class:`BaseSink`, its target :class:`BaseTarget`: they have the defaults
+of all else. A class that extends neither has every attribute of :class:`Sink` or :class:`Target` itself; one that lacks
+any is refused when it is opened. The default of ``commit_group`` calls ``commit`` of each writer.
 
 ==================================  ==================================================================================
 a sink                              ``open``, ``open_readonly``
@@ -40,7 +41,7 @@ of a sink                           for
 :class:`Adopting`                   ``penstock check --adopt``
 ==================================  ==================================================================================
 
-These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
+What the base classes and :class:`Ledger` gain has a default: a class that extends them works as before.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -29,13 +29,12 @@ class OtherSinks:
     A plugin with the kind ``other``: files as ``jsonl`` writes them, by classes of another author.
 
     ``sink``, ``target`` and ``ledger``: their attributes in place of those of ``jsonl``; of the last two by what
-    ``jsonl`` has opened. ``lacks``: attributes that none of them has. ``run_ids``: of the runs that opened a target.
+    ``jsonl`` has opened. ``run_ids``: of the runs that opened a target.
     """
 
     sink: dict[str, Any] = field(factory=dict)
     target: Callable[[Any], dict[str, Any]] = lambda own: {}
     ledger: Callable[[Any], dict[str, Any]] = lambda own: {}
-    lacks: Collection[str] = ()
     run_ids: list[str] = field(factory=list)
 
     @hookimpl
@@ -51,11 +50,11 @@ class OtherSinks:
             target = own.open_readonly(source)
             return None if target is None else self._target(target)
 
-        return other("OtherSink", own, self.lacks, open=open_target, open_readonly=open_readonly, **self.sink)
+        return other("OtherSink", own, open=open_target, open_readonly=open_readonly, **self.sink)
 
     def _target(self, own: Any) -> Any:
-        ledger = other("OtherLedger", own.ledger, self.lacks, **self.ledger(own.ledger))
-        return other("OtherTarget", own, self.lacks, **{"ledger": ledger, **self.target(own)})
+        ledger = other("OtherLedger", own.ledger, **self.ledger(own.ledger))
+        return other("OtherTarget", own, **{"ledger": ledger, **self.target(own)})
 
 
 def project_of(

@@ -11,6 +11,6 @@ expected.
 The modules, in the order in which a value passes them: ``raw_sections`` (the file, the environment and ``--set``),
 ``section_check`` (a section made into its settings class), ``toml_values`` (a value made into the type of its key),
 ``config`` (the sections by name, each checked when a command needs it), ``pipeline`` and ``source`` (what they are
-made into). Beside it: ``sink_defaults`` (what a sink has by its base class), ``target_text`` (``jsonl:DIR``,
-``postgresql://...``), and ``json_schema`` (of penstock.toml, for editors).
+made into). Beside it: ``target_text`` (``jsonl:DIR``, ``postgresql://...``), and ``json_schema`` (of penstock.toml, for
+editors).
 """

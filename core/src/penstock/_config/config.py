@@ -11,10 +11,10 @@ from attrs import evolve, field, frozen
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
-from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.target_text import findable, secrets_in, shown_target
 from penstock._plugins.plugin_errors import sink_errors, sink_hint
 from penstock._plugins.registry import Registry
+from penstock._plugins.sink_calls import check_sink
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PluginError, sentences
 from penstock.names import did_you_mean, nearest
@@ -42,7 +42,7 @@ class ConfiguredSink:
         """The sink itself."""
         with sink_errors(self.kind.name):
             sink: Sink = self.kind.open(self.settings)
-        add_sink_defaults(sink)
+        check_sink(sink)
         return sink
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-from penstock._config.sink_defaults import open_readonly
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, AccountStream
 from penstock._plan.dependencies import Families
@@ -20,6 +19,7 @@ from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches
 from penstock._plan.window import RequestedDays, slice_bounds
+from penstock._plugins.sink_calls import open_readonly
 from penstock.connector import Stream
 from penstock.ledger_interface import LedgerEntry, PendingReport
 from penstock.model import Partition, Slice

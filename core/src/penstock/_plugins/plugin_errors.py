@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from penstock._plugins.offers import Plugin
 from penstock.errors import PenstockError, PluginError, SinkError, sentences
+from penstock.names import source_line
 from penstock.records import SHADOWED
 from penstock.sinks import SinkKind
 
@@ -56,6 +57,12 @@ def place_in_plugin(error: BaseException | None) -> str:
     """File and line of a plugin's own code in which an error arose, in parentheses; empty where none did."""
     place = _origin(error)
     return "" if place is None else f" ({place.file.name}, line {place.line})"
+
+
+def class_in_plugin(cls: type) -> str:
+    """A class with its file and line, and the installed distributions that have its package."""
+    distributions = _distributions().get(cls.__module__.partition(".")[0], [])
+    return f"{cls.__name__} ({', '.join((source_line(cls), *distributions))})"
 
 
 def package_at_fault(error: BaseException) -> str:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import NamedTuple
 
 from penstock._config.config import Config
-from penstock._config.sink_defaults import open_readonly
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import connector_errors
+from penstock._plugins.sink_calls import open_readonly
 from penstock._project.selected_jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._util.clock import Clock

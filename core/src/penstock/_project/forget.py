@@ -9,9 +9,9 @@ from datetime import date, datetime
 
 from attrs import evolve, frozen
 
-from penstock._config.sink_defaults import add_target_defaults, open_readonly
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
+from penstock._plugins.sink_calls import open_readonly, open_target
 from penstock._project.setup import Setup
 from penstock._project.status import is_gone
 from penstock._project.target_query import Days, SourceLedger, TargetQuery, nothing_of
@@ -58,7 +58,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                 former.close()
                 own_id = run_id(query.clock.now())
                 try:
-                    target = sink.open(source, own_id)
+                    target = open_target(sink, sink.open, source, own_id)
                 except LockHeldError as error:
                     same = next((locked for locked in targets if locked.run_id == error.run_id), None)
                     if same is None:
@@ -66,7 +66,6 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
-                add_target_defaults(target)
                 notice(*target.notices)
                 if target.ledger is None:
                     raise PluginError(f"{type(sink).__name__}.keeps_ledger is true, and its target has no ledger")

@@ -11,13 +11,13 @@ from attrs import field, frozen
 
 from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
-from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._plugins.plugin_errors import connector_errors
+from penstock._plugins.sink_calls import check_sink
 from penstock._project.setup import Notice, Setup, window_of
 from penstock.errors import ConfigError, PenstockError, UsageError, one_error
 from penstock.names import did_you_mean
@@ -288,7 +288,7 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
         return configured_sink.open()
     if selection.to is None or isinstance(selection.to, str):
         return PlanOnlySink()
-    add_sink_defaults(selection.to)
+    check_sink(selection.to)
     return selection.to
 
 

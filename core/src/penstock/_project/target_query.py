@@ -12,8 +12,8 @@ from typing import TypeVar
 from attrs import define, evolve, field, frozen
 
 from penstock._config.config import ConfiguredSink
-from penstock._config.sink_defaults import open_readonly
 from penstock._plan.selection import matches
+from penstock._plugins.sink_calls import open_readonly
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, PluginError, UsageError, sentences

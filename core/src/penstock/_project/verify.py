@@ -7,7 +7,7 @@ from datetime import date
 
 from attrs import define, evolve, field
 
-from penstock._config.sink_defaults import open_readonly
+from penstock._plugins.sink_calls import open_readonly
 from penstock._project.forget import deletions
 from penstock._project.setup import Setup
 from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, nothing_of

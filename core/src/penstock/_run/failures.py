@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from penstock._config.sink_defaults import has_own
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, defect, sink_errors
+from penstock._plugins.sink_calls import has_own
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError, PluginError

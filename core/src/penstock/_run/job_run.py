@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from attrs import define, field
 
-from penstock._config.sink_defaults import add_target_defaults
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Steps
 from penstock._fetch.client import SourceClient
@@ -21,6 +20,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._plan.read_job import ReadJob
 from penstock._plugins.plugin_errors import sink_errors
+from penstock._plugins.sink_calls import open_target
 from penstock._read.report_adoption import ReportAdoption
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
@@ -31,7 +31,6 @@ from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import PenstockError, PluginError, ProviderError
 from penstock.ledger_interface import RunRecord
-from penstock.protocols import wrong_return
 from penstock.sinks import Divisible, Staging, Target
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
@@ -293,21 +292,14 @@ def _open_target(job: ReadJob, run_id: str) -> Target:
         for stream in job.chosen
         for own_or_derived in (stream, *job.source.derived_from(stream.name))
     ]
-    target: Target
-    with sink_errors(type(job.sink).__name__):
-        if job.to_coordinator is not None:
-            assert isinstance(job.sink, Staging), "a worker checks its sinks first"
-            target = job.sink.open_staging(name, run_id, job.to_coordinator)
-        elif job.lock_share is not None:
-            if not isinstance(job.sink, Divisible):
-                raise other_version(job)
-            target = job.sink.open(name, run_id, streams, lock_share=job.lock_share)
-        else:
-            target = job.sink.open(name, run_id, streams)
-    if target is None:
-        raise wrong_return(job.sink.open, target, "the opened target")
-    add_target_defaults(target)
-    return target
+    if job.to_coordinator is not None:
+        assert isinstance(job.sink, Staging), "a worker checks its sinks first"
+        return open_target(job.sink, job.sink.open_staging, name, run_id, job.to_coordinator)
+    if job.lock_share is None:
+        return open_target(job.sink, job.sink.open, name, run_id, streams)
+    if not isinstance(job.sink, Divisible):
+        raise other_version(job)
+    return open_target(job.sink, job.sink.open, name, run_id, streams, lock_share=job.lock_share)
 
 
 def other_version(job: ReadJob) -> PluginError:

@@ -10,7 +10,6 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._config.sink_defaults import add_target_defaults
 from penstock.fault_points import kill_at
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Batch, Partition, Rejected
@@ -49,7 +48,6 @@ def deliver(
 
 def commit(target: Target, writer: Any, entry: LedgerEntry) -> LedgerEntry:
     """Commit one partition; raises the error of its commit. Returns the entry as committed."""
-    add_target_defaults(target)
     (done,) = target.commit_group([(writer, entry)])
     if isinstance(done, Exception):
         raise done

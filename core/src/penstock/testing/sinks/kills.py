@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock._config.sink_defaults import has_own
+from penstock._plugins.sink_calls import has_own
 from penstock.errors import SinkError
 from penstock.model import Partition
 from penstock.sinks import Sink

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock._config.sink_defaults import has_own
+from penstock._plugins.sink_calls import check_sink, has_own, open_target
 from penstock.errors import LockHeldError, SinkError
 from penstock.model import Rejected
 from penstock.testing.sinks.deliveries import (
@@ -26,6 +26,14 @@ from penstock.testing.sinks.suite import Suite
 
 class LedgerTests(Suite):
     """The ledger of a target, and its lock."""
+
+    def test_a_sink_and_its_target_have_all_attributes(self, place: Path) -> None:
+        """
+        Those of ``Sink``, ``Target`` and ``Ledger``, most of which the base classes have.
+        """
+        sink = self.sink(place)
+        check_sink(sink)
+        open_target(sink, sink.open, SOURCE, "r1").close()
 
     def test_the_ledger_holds_what_was_delivered(self, place: Path) -> None:
         """

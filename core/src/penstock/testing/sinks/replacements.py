@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from penstock._config.sink_defaults import has_own
+from penstock._plugins.sink_calls import has_own
 from penstock.errors import TargetError
 from penstock.model import Batch, Partition
 from penstock.records import Column
