@@ -291,7 +291,7 @@ def test_a_list_of_final_days_and_their_rows_give_the_same_plan(
         target: Any = target_of(FakeLedger({partition: entry}), gone={partition} if gone else set())
         planner = Planner(job, NOW, target, run_id)
         of_stream = planner.plan_stream(CLICKS, ["1"])
-        plans.append(([one.reasons for one in of_stream.slices], of_stream.final, of_stream.done))
+        plans.append(([one.reasons for one in of_stream.slices], of_stream.final, of_stream.delivered_by_run))
 
     assert plans[0] == plans[1]
 

@@ -107,7 +107,7 @@ class AccountPlan(NamedTuple):
 
     rows: LedgerRows
     to_read: Mapping[Partition, Reason]
-    done: Sequence[LedgerEntry] = ()
+    delivered_by_run: Sequence[LedgerEntry] = ()
     final: int = 0
 
 
@@ -145,7 +145,7 @@ class PartitionPlanner:
         for account, partition in partitions.items():
             entry = rows.entries.get(partition)
             if entry is not None and not is_for_others and self.rules.delivered_by_this_run(entry):
-                plans[account] = AccountPlan(rows=rows, to_read={}, done=(entry,))
+                plans[account] = AccountPlan(rows=rows, to_read={}, delivered_by_run=(entry,))
             else:
                 plans[account] = AccountPlan(rows=rows, to_read={partition: "snapshot"})
         return plans
@@ -179,7 +179,7 @@ class PartitionPlanner:
         these days where it was delivered: a row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
-        done: list[LedgerEntry] = []
+        delivered_by_run: list[LedgerEntry] = []
         account_stream = self.accounts.stream_of(stream, account)
         for_others_only = stream.name in self.families.children and stream not in self.families.chosen
         partitions = day_partitions(stream, account, days)
@@ -191,7 +191,7 @@ class PartitionPlanner:
                 continue
             entry = rows.entries.get(partition)
             if not forced and entry is not None and self.rules.delivered_by_this_run(entry):
-                done.append(entry)
+                delivered_by_run.append(entry)
                 continue
             reason = self.rules.reason_to_read(account_stream, day, entry) or ("forced" if forced else None)
             if reason is not None:
@@ -203,7 +203,7 @@ class PartitionPlanner:
             delivered = rows.delivered.get(last.values[:-1], ())
             later = sorted(partition for partition in delivered if partition.values > last.values)
             to_read |= dict.fromkeys(later, "forced")
-        return AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
+        return AccountPlan(rows=rows, to_read=to_read, delivered_by_run=delivered_by_run, final=final)
 
     # --- days that the target lists as final --------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class PartitionPlanner:
             day = by_text.get(final.day)
             if account_stream is None or day is None:
                 continue
-            if final.run_id == self.rules.run_id:  # its row is counted as done
+            if final.run_id == self.rules.run_id:  # its row is counted as delivered by this run
                 continue
             if self.rules.reason_to_read_again(account_stream, day, final) is None:
                 yield account, day, final

@@ -29,12 +29,12 @@ from penstock.sinks import Target
 class StreamPlan(NamedTuple):
     """
     ``slices``: to read, account by account, days ascending. ``final``: the number of partitions that need no read.
-    ``done``: the rows of partitions that another worker of this run has delivered already.
+    ``delivered_by_run``: the rows of partitions that another worker of this run has delivered already.
     """
 
     slices: list[PlannedSlice]
     final: int = 0
-    done: Sequence[LedgerEntry] = ()
+    delivered_by_run: Sequence[LedgerEntry] = ()
 
 
 @define(eq=False, repr=False)
@@ -89,7 +89,7 @@ class Planner:
         return StreamPlan(
             slices=slices,
             final=sum(plan.final for plan in plans.values()),
-            done=[entry for plan in plans.values() for entry in plan.done],
+            delivered_by_run=[entry for plan in plans.values() for entry in plan.delivered_by_run],
         )
 
     def _selected(self, stream: Stream, accounts: Collection[str | None]) -> list[str | None]:

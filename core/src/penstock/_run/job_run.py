@@ -136,7 +136,7 @@ class JobRun:
         counts = self.log.stream(stream.name)
         counts.planned += sum([len(planned.partitions) for planned in plan.slices])
         counts.final += plan.final
-        self.committer.count_of_other_worker(plan.done)
+        self.committer.count_of_other_worker(plan.delivered_by_run)
         self.log.emit(
             {
                 "event": "planned",
