@@ -158,7 +158,7 @@ def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_pat
 
     assert (result.exit_code, len(inbox.messages)) == (0, 1)
     assert len(result.notices) == 5
-    assert result.unsent == result.notices
+    assert result.undelivered_notifications == result.notices
     assert all("pipeline.daily.notify" in text for text in result.notices)
     assert "9f3c" not in "".join(result.notices)
     assert any(f"***{'.' * 190}" in text for text in result.notices)
@@ -184,7 +184,7 @@ def test_a_receiver_that_is_not_reached_names_its_own_key(
     values = config(server, tmp_path)
     values["pipeline"]["daily"]["notify"] = [{"url": url, "on": ["always"]}]
 
-    (text,) = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS).unsent
+    (text,) = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS).undelivered_notifications
 
     assert reason in text
     assert "base_url" not in text

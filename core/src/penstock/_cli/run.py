@@ -102,7 +102,7 @@ def run_and_follow(session: Session, start: Callable[[OnEvent, threading.Event],
 def summarise(session: Session, result: RunResult) -> None:
     """Print, after a run, the notices, the errors that belong to no single partition, and the summary line."""
     if session.quiet:  # who relies on a receiver would take its silence for a good run
-        for text in result.unsent:
+        for text in result.undelivered_notifications:
             session.say(text, event="notice")
     if session.log_format == "json":
         return  # the event run_finished contains all of it
@@ -110,7 +110,7 @@ def summarise(session: Session, result: RunResult) -> None:
     for error in result.errors:
         if error["partition"] is None:
             session.say(f"error: {error['message']}")
-    for text in filter(None, (result.rejected_line, result.lost, result.truncated)):
+    for text in filter(None, (result.rejected_line, result.missing_measures_line, result.truncated_line)):
         session.say(text)
     if not session.quiet:
         session.say(result.summary, _COLORS.get(result.exit_code, "red"))

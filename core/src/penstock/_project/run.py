@@ -86,9 +86,10 @@ def run(
     except PenstockError as error:
         notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
-    unsent = _notify(receivers, name, result)
-    notices.add(*unsent)
-    return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
+    undelivered = tuple(_notify(receivers, name, result))
+    notices.add(*undelivered)
+    all_notices = tuple(dict.fromkeys((*notices.texts, *result.notices)))
+    return evolve(result, notices=all_notices, undelivered_notifications=undelivered)
 
 
 def _prepare_live(

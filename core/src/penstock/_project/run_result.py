@@ -22,12 +22,16 @@ class RunResult:
 
     ``rejected_line``: how many records were rejected and values not read, and where; None without any.
 
-    ``lost``: the measures that no record has any more, although earlier readings have them; None without any.
+    ``truncated_line``: how many partitions a ceiling of the provider cut, and where; None without any.
+
+    ``missing_measures_line``: the measures that no record has any more, although earlier readings have them; None
+    without any.
 
     ``target_notices``: those of ``notices`` that state what a target found when it was opened, such as rows that are
     missing.
 
-    ``unsent``: a message for each receiver of ``notify`` that did not take the result; also in ``notices``.
+    ``undelivered_notifications``: a message for each receiver of ``notify`` that did not take the result; also in
+    ``notices``.
 
     ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
     """
@@ -40,9 +44,9 @@ class RunResult:
     target_notices: tuple[str, ...] = ()
     summary: str = ""
     rejected_line: str | None = None
-    truncated: str | None = None
-    lost: str | None = None
-    unsent: tuple[str, ...] = ()
+    truncated_line: str | None = None
+    missing_measures_line: str | None = None
+    undelivered_notifications: tuple[str, ...] = ()
     reason: PenstockError | None = None
 
     @property
@@ -69,8 +73,8 @@ class RunResult:
             target_notices=tuple(report.target_notices),
             summary=report.summary_line,
             rejected_line=report.rejected_line,
-            truncated=report.truncated_line,
-            lost=report.missing_measures_line,
+            truncated_line=report.truncated_line,
+            missing_measures_line=report.missing_measures_line,
         )
 
     @classmethod
