@@ -44,18 +44,6 @@ class EndOfReads(NamedTuple):
     account: str | None
 
 
-@define(eq=False, repr=False)
-class StreamTimes:
-    """By stream, when its first read began, and when its last one ended; on the monotonic clock."""
-
-    began: dict[str, float] = field(factory=dict, init=False)
-    ended: dict[str, float] = field(factory=dict, init=False)
-
-    def seconds(self) -> dict[str, float]:
-        """By stream, the time from its first read to its last."""
-        return {stream: self.ended.get(stream, began) - began for stream, began in self.began.items()}
-
-
 @define(eq=False, repr=False, kw_only=True)
 class JobRun:
     """
@@ -75,7 +63,9 @@ class JobRun:
     _reader_factory: ReaderFactory = field(init=False)
     _refusals: Refusals = field(init=False)
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
-    _times: StreamTimes = field(factory=StreamTimes, init=False)
+    # By stream, the begin of its first read and the end of its last one, on the monotonic clock.
+    _first_began: dict[str, float] = field(factory=dict, init=False)
+    _last_ended: dict[str, float] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         job, context, target = self.job, self.context, self.target
@@ -159,8 +149,8 @@ class JobRun:
     def _read_and_commit(self, planned: PlannedSlice) -> Steps[None]:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
         self._check_readable(planned)
-        if planned.stream.name not in self._times.began:
-            self._times.began[planned.stream.name] = time.monotonic()
+        if planned.stream.name not in self._first_began:
+            self._first_began[planned.stream.name] = time.monotonic()
             self.log.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
         result = yield from self._reader_factory.reader_of(planned).read()
         for partition in result.replacement_errors:
@@ -180,7 +170,7 @@ class JobRun:
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Record the end of a task, then start what waited for it."""
-        self._times.ended[planned.stream.name] = time.monotonic()
+        self._last_ended[planned.stream.name] = time.monotonic()
         if error is not None:
             self._refusals.add(planned, error)
             self.committer.fail(planned, error)
@@ -231,8 +221,8 @@ class JobRun:
         drop stale reports; and record the run.
         """
         run_report = self.context.run_report
-        for stream, seconds in self._times.seconds().items():
-            self.log.stream(stream).seconds = seconds
+        for stream, began in self._first_began.items():
+            self.log.stream(stream).seconds = self._last_ended.get(stream, began) - began
         self.committer.finish()
         self._refusals.add_credentials_to(run_report)
         if not run_report.interrupted and not run_report.deadline:

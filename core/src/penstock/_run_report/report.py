@@ -4,7 +4,7 @@ The run report: the result of every partition. It is written as JSON, printed as
 
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from attrs import asdict, define, evolve, field, fields
@@ -28,14 +28,9 @@ STATUS: Mapping[int, str] = {
 """The exit codes of a run, and the word for each."""
 
 
-class ChangedMeanwhile(NamedTuple):
-    """How many records of a stream a provider may change while they are read, beyond which a key is suspected."""
-
-    number: int
-    share: float
-
-
-CHANGED_MEANWHILE = ChangedMeanwhile(number=10, share=0.01)
+# A provider changes no more records of a stream than one of these while they are read; beyond, its key is suspected.
+CHANGED_RECORDS = 10
+CHANGED_SHARE = 0.01
 
 _PUBLISHED = (
     "requests",
@@ -98,7 +93,7 @@ class StreamCounts:
     @property
     def has_ambiguous_key(self) -> bool:
         """Whether more records of one key with other values came than a provider changes during a reading."""
-        return self.replaced > max(CHANGED_MEANWHILE.number, CHANGED_MEANWHILE.share * self.fetched)
+        return self.replaced > max(CHANGED_RECORDS, CHANGED_SHARE * self.fetched)
 
     def as_dict(self) -> dict[str, Any]:
         missing = {name: list(members) for name, members in self.missing_measures.items()}
