@@ -1,10 +1,21 @@
 """
-The Python API: :class:`penstock.Project`, and the modules that it is built from.
+The Python API: :class:`penstock.Project`, and the modules that carry out its methods.
 
-``project`` has the class, and ``setup`` its plugins and configuration. Each method is carried out by the module of its
-name, or of ``history``. ``run`` and ``plan`` begin with ``selected_jobs`` (what a call selects); a run also has
-``workers``, ``notify`` and ``used_targets``, and its result is in ``run_result``. What looks at targets begins with
-``target_query`` (which of them); ``status`` has ``problems``, too, and ``totals`` also lists partitions. ``check``
-tries targets, and by ``credentials`` sources. Beside them: ``function_trials`` (each function of a connector called
-once, for ``penstock connectors`` and the kit). The results are in ``penstock.results``.
+For several methods:
+
+- ``project`` and ``setup``: the class; its plugins and configuration
+- ``selected_jobs``: what a call of ``plan`` or ``run`` selects
+- ``target_query`` and ``used_targets``: the targets that a call looks at; those that were used last
+
+For one method each, of the same name, and beside it:
+
+- ``run``, ``run_result``; ``workers``, ``recordings`` and ``notify``: its options of these names
+- ``status`` and its ``problems``
+- ``totals``: also ``partitions``
+- ``history``: ``runs``, ``rejected`` and ``changes``
+- ``forget`` and ``erase``: rows, and personal columns in rows
+- ``plan``, ``read``, ``check``, ``act``, ``adopt``, ``verify``
+
+``function_trials`` calls each function of a connector once, for ``penstock connectors`` and the kit. The results are in
+``penstock.results``.
 """
