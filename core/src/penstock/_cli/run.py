@@ -36,7 +36,7 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.option("--shard", metavar="N/M", help="Read one of M shards of the accounts and days, beside other processes.")
 @click.option("--workers", type=int, metavar="N", help="Divide accounts and days among N processes.  [default: 1]")
 @click.option(
-    "--engine", metavar="NAME:ADDRESS", help="Divide them among the workers of an engine, such as dask:HOST:PORT."
+    "--engine", metavar="NAME:ADDRESS", help="Divide them among the workers of an engine, such as dask://HOST:PORT."
 )
 @click.option(
     "--record", type=click.Path(file_okay=False), metavar="DIR", help="Keep every exchange in a new directory, masked."

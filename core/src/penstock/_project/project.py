@@ -224,7 +224,7 @@ class Project:
         from the threads of the run, one call at a time; its exceptions are logged. ``allow_rejected``: how many
         records may be rejected without exit code 5: True, a number, or a share such as "1%"; None: as the pipeline
         states. ``shard``: ``"3/16"`` reads the third of sixteen shards of the accounts and days. ``workers``: divide
-        the run among so many processes of this machine, or of the ``engine`` (``"dask:HOST:PORT"``); None: as the
+        the run among so many processes of this machine, or of the ``engine`` (``"dask://HOST:PORT"``); None: as the
         pipeline states. A script that calls this with workers keeps its own code below
         ``if __name__ == "__main__":``. ``stop``: when it is set, the run ends cleanly.
 
