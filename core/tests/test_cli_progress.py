@@ -124,11 +124,12 @@ def test_json_logs_are_one_object_a_line(here: Here) -> None:
     assert "sesame" not in here.err
 
 
-def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A bar per stream with partitions and records; failures above them.
     """
-    with following(Lines(), progress=True) as follow:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with following(Lines()) as follow:
         follow({"event": "planned", "source": "shop", "stream": "sales", "partitions": 2, "final": 0})
         part = {"source": "shop", "stream": "sales", "partition": {"day": "2026-01-31"}}
         follow({"event": "partition_delivered", **part, "records": 1234})

@@ -395,7 +395,7 @@ def test_a_provider_that_is_down_has_two_lines_whatever_its_streams(capsys: pyte
     The first failure, and the number of the others with their streams. Another reason of a stream is a line of its own.
     """
     reasons = [("sales", "no connection"), ("items", "no connection"), ("sales", "no connection"), ("items", "cut")]
-    with following(Lines(quiet=True), progress=False) as follow:
+    with following(Lines(quiet=True)) as follow:
         for stream, reason in reasons:
             failed = {"event": "partition_failed", "source": "shop", "stream": stream, "error": "X", "reason": reason}
             follow({**failed, "partition": {"shop_id": "7"}, "request": None})
@@ -413,7 +413,7 @@ def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) 
     A message that begins with its own place is not put behind it again.
     """
     part = {"source": "shop", "stream": "sales", "partition": {"shop_id": "7"}}
-    with following(Lines(), progress=False) as follow:
+    with following(Lines()) as follow:
         follow({"event": "partition_failed", **part, "error": "X", "reason": "2 of 3 arrived", "request": None})
         follow({"event": "note", "source": "shop", "message": "shop.sales: no JSON; reading sales[shop_id=7] again"})
 

@@ -31,13 +31,11 @@ def stopping(session: Session, clock: Clock, notice: str = STOPPING) -> Iterator
 
 
 @contextmanager
-def following(lines: Lines, *, json_: bool = False, progress: bool | None = None) -> Iterator[Callable[[Event], None]]:
-    """
-    The follower of a run: JSON, bars on a terminal (``progress``: as if it were one, or none), else log lines.
-    """
+def following(lines: Lines, *, json_: bool = False) -> Iterator[Callable[[Event], None]]:
+    """The follower of a run: JSON, bars on a terminal, else log lines."""
     if json_:
         yield partial(_json, lines)
-    elif not lines.quiet and (sys.stderr.isatty() if progress is None else progress):
+    elif not lines.quiet and sys.stderr.isatty():
         from penstock._cli.bars import Bars  # rich is imported on a terminal only
 
         with Bars(lines) as bars:
