@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shlex
+import signal
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ import penstock_plugins
 import pytest
 from attrs import evolve, frozen
 from command_in_process import main
+from command_in_subprocess import command
 from generated_ledger import LAST, NOW, SMALL, GeneratedLedger
 from penstock import (
     Connector,
@@ -697,22 +699,23 @@ def test_a_page_that_cannot_be_made_states_the_reason(error: PenstockError) -> N
     assert str(error).encode() in response.body
 
 
-def test_the_server_is_on_loopback(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_server_is_on_loopback(tmp_path: Path) -> None:
     """
-    The server of the page prints its address, and ends with Ctrl-C and exit code 0; a port in use is a line and exit
-    code 2.
+    The server of the page prints its address, and ends with Ctrl-C and exit code 0.
     """
+    with command(tmp_path, "page", "--port", "0") as process:
+        assert process.stdout is not None
+        printed = process.stdout.readline().decode()
+        process.send_signal(signal.SIGINT)
 
-    class Interrupted:
-        def wait(self) -> None:
-            raise KeyboardInterrupt
+        assert process.wait(60) == 0
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ until Ctrl-C\n", printed)
 
-    monkeypatch.setattr("penstock_plugins.status_page.command.until_stopped", Interrupted)
 
-    assert run("page", "--port", "0", "--to", "files") == 0
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ until Ctrl-C\n", capsys.readouterr().out)
+def test_a_port_in_use(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A port that another server has is a line and exit code 2.
+    """
     with serve(sales) as taken:
         assert run("page", "--port", str(taken.port), "--to", "files") == 2
     assert "cannot be used" in capsys.readouterr().err

@@ -21,7 +21,6 @@ from penstock_plugins.status_page.render import policy, render
 
 DAYS = 120
 KEPT_TIMES = 10
-until_stopped = threading.Event  # for tests
 
 
 @click.command()
@@ -154,8 +153,8 @@ def _serve(port: int, pages: PageServer) -> None:
     except OSError as error:
         raise UsageError(f"--port {port}: cannot be used: {error.strerror}; --port 0 takes any free one") from None
     with server:
-        click.echo(f"{server.base_url} until Ctrl-C")
         try:
-            until_stopped().wait()
+            click.echo(f"{server.base_url} until Ctrl-C")
+            threading.Event().wait()
         except KeyboardInterrupt:
             return
