@@ -38,7 +38,8 @@ from penstock import (
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
-from penstock_plugins.tokens import Basic, Bearer, HmacSigned, OAuthClient, OAuthRefresh
+from penstock_plugins.signatures import HmacSigned
+from penstock_plugins.tokens import Basic, Bearer, OAuthClient, OAuthRefresh
 
 pytestmark = pytest.mark.slow
 

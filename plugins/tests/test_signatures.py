@@ -35,9 +35,9 @@ from penstock import (
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
-from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
+from penstock_plugins.signatures import HmacSigned, OAuth1, SignedJwt
 from penstock_plugins.sink_kinds import POSTGRES
-from penstock_plugins.tokens import HmacSigned
+from penstock_plugins.tokens import OAuthJwt
 
 pytestmark = pytest.mark.slow
 

@@ -24,14 +24,14 @@ def penstock_sinks() -> "Iterable[SinkKind]":
 def penstock_authenticators() -> "Iterable[Registration]":
     from penstock import Registration
 
-    from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
+    from penstock_plugins.signatures import HmacSigned, OAuth1, SignedJwt
     from penstock_plugins.tokens import (
         Basic,
         Bearer,
         GrantedToken,
         HeaderTokens,
-        HmacSigned,
         OAuthClient,
+        OAuthJwt,
         OAuthRefresh,
         ParamTokens,
     )

@@ -1,15 +1,13 @@
 """
-Authenticators for several providers: fixed tokens in headers or parameters, HTTP Basic, tokens that a login or
-OAuth 2.0 grants, and an HMAC of the request.
+Authenticators that send a token: fixed ones in headers or parameters, HTTP Basic, and those that a login or OAuth 2.0
+grants.
 """
 
-import hashlib
-import hmac
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 from attrs import evolve, field, frozen
@@ -23,13 +21,13 @@ from penstock import (
     Response,
     Secret,
     Unsigned,
-    encode_query,
-    fill,
-    placeholders,
 )
-from penstock.redact import mask_temporarily
 
 from penstock_plugins.polling import member_at
+from penstock_plugins.signatures import Algorithm, SignedJwt
+
+_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_CLIENT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 _FOREVER_S = 1e12  # upper bound of a token's lifetime: a larger number may exceed a float
 
@@ -258,113 +256,52 @@ class OAuthRefresh(OAuthGrant):
 
 
 @frozen(kw_only=True)
-class HmacSigned(Unsigned):
+class OAuthJwt(OAuthGrant):
     """
-    An HMAC over chosen parts of the request, made anew for every attempt.
+    OAuth 2.0 with a private key (RFC 7523): a token for ``Authorization: Bearer``.
 
-    ``text`` is the template of what is signed. ``headers`` and ``params`` are templates of what is sent: each may name
-    ``{signature}``; parameters that do not are added before the request is signed, the others after. The values:
-
-    ``{method}``, ``{host}``, ``{path}``, ``{body}``, ``{body_sha256}`` (hexadecimal)
-        of the request;
-    ``{query}``, ``{sorted_query}``
-        the query as sent, without ``?``, and with its parameters sorted by name and value;
-    ``{epoch_s}``, ``{epoch_ms}``, ``{time}``
-        the time of the attempt in UTC; ``{time:%Y%m%dT%H%M%SZ}`` in another form than ISO 8601;
-    ``{key}``
-        the option ``key``, which names the secret to the provider and is shown.
-
-    ``written_in`` is the form in which the provider writes the secret. Raises ValueError for an unknown value, and
-    where nothing sends the signature; ConfigError for a secret of another form.
+    ``grant``: ``jwt-bearer``, the JWT is the grant (section 2.1, service accounts); or ``client_credentials``, the JWT
+    authenticates the client in place of a secret (section 2.2). ``issuer`` and, of the latter, ``subject`` are
+    ``client_id`` unless given; ``audience`` is ``url``. The other options are those of ``oauth_client`` and of
+    :class:`SignedJwt`.
     """
 
-    secret: Secret
-    key: str = ""
-    text: str
-    headers: Mapping[str, str] = field(factory=dict)
-    params: Mapping[str, str] = field(factory=dict)
-    digest: Literal["sha1", "sha256", "sha384", "sha512"] = "sha256"
-    encoding: Literal["hex", "base64"] = "hex"
-    written_in: Literal["text", "hex", "base64"] = "text"
+    private_key: Secret
+    grant: Literal["jwt-bearer", "client_credentials"] = "jwt-bearer"
+    issuer: str | None = None
+    subject: str | None = None
+    audience: str | None = None
+    key_id: str | None = None
+    algorithm: Algorithm = "RS256"
+    life_s: int = 300
+    claims: Mapping[str, Any] = field(factory=dict)
+    advice: str = "check the private key, its id, and client_id"
 
     def __attrs_post_init__(self) -> None:
-        sent = {name for template in (*self.headers.values(), *self.params.values()) for name in placeholders(template)}
-        signed = set(placeholders(self.text))
-        if unknown := (signed - _SIGNABLE) | (sent - _SIGNABLE - {"signature"}):
-            raise ValueError(
-                f"unknown in a template: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_SIGNABLE))}"
-            )
-        if "signature" not in sent:
-            raise ValueError("neither headers nor params send the {signature}")
-        try:
-            self._key_bytes()
-        except ValueError:
-            raise ConfigError(f"the secret that signs requests is not {self.written_in}; copy it again") from None
+        self._key()
 
-    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        values = self._values(request, now)
-        for name, template in self.params.items():
-            if "signature" not in placeholders(template):
-                request = request.with_param(name, fill(template, values))
-        values = self._values(request, now)
-        values["signature"] = self._signature(fill(self.text, values))
-        for name, template in self.params.items():
-            if "signature" in placeholders(template):
-                request = request.with_param(name, fill(template, values))
-        request = request.with_headers(*((name, fill(template, values)) for name, template in self.headers.items()))
-        signed = {
-            name for name, sent in (*self.headers.items(), *self.params.items()) if "signature" in placeholders(sent)
-        }
-        return evolve(request, masked=request.masked | signed)
+    def _key(self) -> SignedJwt:
+        is_client = self.grant == "client_credentials"
+        return SignedJwt(
+            private_key=self.private_key,
+            issuer=self.issuer or self.client_id,
+            subject=self.subject or (self.client_id if is_client else None),
+            audience=self.audience or self.url,
+            key_id=self.key_id,
+            algorithm=self.algorithm,
+            life_s=self.life_s,
+            claims=self.claims,
+        )
 
-    def explain(self, request: Request, now: datetime) -> str:
-        values = self._values(request, now) | {"body": f"({len(request.body or b'')} bytes of the body)"}
-        return f"signed: {fill(self.text, values)!r}"
+    def grant_request(self) -> Request:
+        if self.grant == "client_credentials":
+            return self._request({"grant_type": "client_credentials", "client_assertion_type": _CLIENT}, None)
+        return self._form_request({"grant_type": _BEARER})
 
-    def _values(self, request: Request, now: datetime) -> dict[str, Any]:
-        address, body = urlsplit(request.url), request.body or b""
-        epoch_ms = (now - _EPOCH) // timedelta(milliseconds=1)
-        return {
-            "method": request.method,
-            "host": address.netloc,
-            "path": address.path,
-            "query": encode_query(request.params),
-            "sorted_query": encode_query(sorted(request.params)),
-            "body": body.decode(errors="surrogateescape"),
-            "body_sha256": hashlib.sha256(body).hexdigest(),
-            "time": now,
-            "epoch_s": epoch_ms // 1000,
-            "epoch_ms": epoch_ms,
-            "key": self.key,
-        }
-
-    def _signature(self, text: str) -> str:
-        digest = hmac.digest(self._key_bytes(), text.encode(errors="surrogateescape"), self.digest)
-        signature = digest.hex() if self.encoding == "hex" else b64encode(digest).decode()
-        mask_temporarily(signature)  # a provider may repeat it alone, without what the header has around it
-        return signature
-
-    def _key_bytes(self) -> bytes:
-        secret = self.secret.reveal()
-        if self.written_in == "text":
-            return secret.encode()
-        return bytes.fromhex(secret) if self.written_in == "hex" else b64decode(secret, validate=True)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SIGNABLE = {
-    "method",
-    "host",
-    "path",
-    "query",
-    "sorted_query",
-    "body",
-    "body_sha256",
-    "time",
-    "epoch_s",
-    "epoch_ms",
-    "key",
-}
+    def sign_login(self, request: Request, now: datetime) -> Request:
+        member = "client_assertion" if self.grant == "client_credentials" else "assertion"
+        signed = urlencode({member: self._key().token(now)}).encode()
+        return evolve(request, body=(request.body or b"") + b"&" + signed)
 
 
 def _basic(user: str, password: str) -> str:
