@@ -106,7 +106,7 @@ def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
 
 
 def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
-    _, sink, _ = setup.usable([], name, strict=True, notice=notice)
+    sink = setup.usable([], name, strict=True, notice=notice).sink
     assert sink is not None
     target = open_readonly(sink.open(), "")
     if target is None:

@@ -4,14 +4,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from attrs import evolve, field, frozen
 
-from penstock._config.config import ConfiguredSink
+from penstock._config.source import ConfiguredSource
 from penstock._plan.division import divide_by_names, unit_of_partition
 from penstock._plan.plan import Plan, PlannedPartition
-from penstock._plan.read_job import ReadJob
-from penstock._project.selected_jobs import Selection, jobs_for, plan_of
+from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, plan_of
 from penstock._project.setup import Notice, Notices, Setup
 from penstock.errors import LockHeldError, SinkError, TargetError
 
@@ -69,15 +69,16 @@ class PlanResult:
 def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now: datetime) -> PlanResult:
     """See :meth:`penstock.Project.plan`."""
     notices = Notices()
-    jobs, sink, plans, is_first = _plans(setup, name, selection, now, notices.add)
+    selected, plans, is_last_used = _plans(setup, name, selection, now, notices.add)
+    jobs, sink = selected.jobs, selected.sink
     if sink is None:
         notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
-    elif not is_first:
+    elif not is_last_used:
         notices.add(f"this is the plan for the target {sink.shown}")
     notices.add(*(text for plan in plans for text in plan.notices))
     partitions = tuple(partition for plan in plans for partition in plan.partitions)
     return PlanResult(
-        partitions=partitions if shards is None else _with_shards(jobs, partitions, shards),
+        partitions=partitions if shards is None else _with_shards([job.source for job in jobs], partitions, shards),
         waiting=tuple(
             f"{job.source.name}.{text}" for job, plan in zip(jobs, plans, strict=True) for text in plan.waiting
         ),
@@ -86,39 +87,42 @@ def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now:
         pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
         target=sink.shown if sink is not None else None,
         notices=tuple(notices.texts),
-        exit_code=int(not is_first),
+        exit_code=int(not is_last_used),
     )
 
 
-def _plans(
-    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
-) -> tuple[list[ReadJob], ConfiguredSink | None, list[Plan], bool]:
-    """
-    The jobs of a selection, their sink and their plans; and whether that is the target that was used last. One that
-    cannot be read is left out, with a notice, unless it is the only one.
-    """
+class _PlannedJobs(NamedTuple):
+    """Jobs and the plan of each. ``is_last_used``: by the target that was used last, or that was named."""
+
+    selected: SelectedJobs
+    plans: list[Plan]
+    is_last_used: bool
+
+
+def _plans(setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice) -> _PlannedJobs:
+    """The plans of a selection. A target that cannot be read is left out, with a notice, unless it is the only one."""
     is_source = name not in setup.config.pipelines
     history = setup.targets_used([name], notice) if selection.to is None and is_source else ()
     candidates: list[str | None] = [*history] or [None]
     for used in candidates:
-        jobs, sink = jobs_for(setup, name, selection, now, notice, planning=True, used=used)
+        selected = jobs_for(setup, name, selection, now, notice, planning=True, used=used)
         try:
-            return jobs, sink, [plan_of(job, now) for job in jobs], used == candidates[0]
+            return _PlannedJobs(selected, [plan_of(job, now) for job in selected.jobs], used == candidates[0])
         except (TargetError, SinkError, LockHeldError) as error:
-            if sink is None or used == candidates[-1]:
+            if selected.sink is None or used == candidates[-1]:
                 raise
-            notice(f"the target {sink.shown} cannot be read: {error}")
+            notice(f"the target {selected.sink.shown} cannot be read: {error}")
     raise AssertionError("the last candidate returns or raises")
 
 
 def _with_shards(
-    jobs: Sequence[ReadJob], planned: Iterable[PlannedPartition], number: int
+    sources: Sequence[ConfiguredSource], partitions: Iterable[PlannedPartition], shard_count: int
 ) -> tuple[PlannedPartition, ...]:
     """The planned partitions, each with the number of the shard that reads it."""
-    division = divide_by_names(number, [job.source for job in jobs])
-    sources = {job.source.name: job.source for job in jobs}
+    division = divide_by_names(shard_count, sources)
+    by_name = {source.name: source for source in sources}
     numbered = []
-    for partition in planned:
-        unit = unit_of_partition(sources[partition.source], partition.partition)
-        numbered.append(evolve(partition, shard=division.shard_of_unit(unit)))
+    for planned in partitions:
+        unit = unit_of_partition(by_name[planned.source], planned.partition)
+        numbered.append(evolve(planned, shard=division.shard_of_unit(unit)))
     return tuple(numbered)

@@ -149,6 +149,17 @@ def _no_stream(source: ConfiguredSource, named_in: str) -> UsageError:
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
+class SelectedJobs(NamedTuple):
+    """
+    A job for each source of which a stream is selected. ``sink``: as configured; None: of the caller, or none.
+    ``unusable``: by name, why the configuration of a source cannot be used.
+    """
+
+    jobs: list[ReadJob]
+    sink: ConfiguredSink | None
+    unusable: dict[str, PenstockError]
+
+
 def jobs_for(
     setup: Setup,
     name: str,
@@ -159,42 +170,42 @@ def jobs_for(
     planning: bool = False,
     used: str | None = None,
     only: Collection[str] | None = None,
-) -> tuple[list[ReadJob], ConfiguredSink | None]:
+) -> SelectedJobs:
     """
-    A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
+    The jobs for the sources of the pipeline or source ``name``, all of which can be used.
 
     ``planning``: a source without ``to`` takes the target that it ``used``, or none. ``only``: no other source.
     Raises UsageError and ConfigError.
     """
     resolved = _resolved(setup, name, selection, planning=planning, used=used)
     names = [source for source in resolved.sources if only is None or source in only]
-    sources, sink, _ = setup.usable(names, resolved.to, sink_named_by=resolved.to_where, strict=True, notice=notice)
+    sections = setup.usable(names, resolved.to, sink_named_by=resolved.to_where, strict=True, notice=notice)
     selected = _Selected(setup.config, name, selection, resolved, partial=len(names) < len(resolved.sources))
-    chosen = selected.streams(sources, notice)
-    check_missed_columns(setup.config, sources, chosen)
-    return selected.jobs(sources, chosen, sink, now), sink
+    chosen = selected.streams(sections.sources, notice)
+    check_missed_columns(setup.config, sections.sources, chosen)
+    return SelectedJobs(selected.jobs(sections.sources, chosen, sections.sink, now), sections.sink, unusable={})
 
 
-def usable_jobs_for(
-    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
-) -> tuple[list[ReadJob], ConfiguredSink | None, dict[str, PenstockError]]:
+def usable_jobs_for(setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice) -> SelectedJobs:
     """
-    A job for each usable source, the sink, and the error of each other source, by name. Raises UsageError and
-    ConfigError for what concerns all, or where no source is left.
+    The jobs for those sources of ``name`` that can be used. Raises UsageError and ConfigError for what concerns all, or
+    where no source is left.
     """
     resolved = _resolved(setup, name, selection, planning=False, used=None)
-    sources, sink, errors = setup.usable(resolved.sources, resolved.to, sink_named_by=resolved.to_where, notice=notice)
-    selected = _Selected(setup.config, name, selection, resolved, partial=bool(errors))
-    chosen = selected.streams(sources, notice)
-    for source in sources:
+    sections = setup.usable(resolved.sources, resolved.to, sink_named_by=resolved.to_where, notice=notice)
+    unusable = sections.errors
+    selected = _Selected(setup.config, name, selection, resolved, partial=bool(unusable))
+    chosen = selected.streams(sections.sources, notice)
+    for source in sections.sources:
         try:
             check_missed_columns(setup.config, [source], chosen)
         except ConfigError as error:
-            errors[source.name] = error
-    jobs = selected.jobs([source for source in sources if source.name not in errors], chosen, sink, now)
+            unusable[source.name] = error
+    sources = [source for source in sections.sources if source.name not in unusable]
+    jobs = selected.jobs(sources, chosen, sections.sink, now)
     if not jobs:
-        raise one_error(errors.values())
-    return jobs, sink, errors
+        raise one_error(unusable.values())
+    return SelectedJobs(jobs, sections.sink, unusable)
 
 
 class ResolvedName(NamedTuple):

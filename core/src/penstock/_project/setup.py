@@ -173,8 +173,7 @@ class Setup:
 
     def source(self, name: str, notice: Notice = lambda text: None) -> "ConfiguredSource":
         """The source of this name. Raises ConfigError with all of its problems."""
-        (source,), _, _ = self.usable([name], strict=True, notice=notice)
-        return source
+        return self.usable([name], strict=True, notice=notice).sources[0]
 
     def usable(
         self,
@@ -184,20 +183,20 @@ class Setup:
         sink_named_by: str = "sink",
         strict: bool = False,
         notice: Notice,
-    ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None, dict[str, PenstockError]]":
+    ) -> "CheckedSections":
         """
-        The sources and the sink of these names without the sources that cannot be used as configured: the error of
-        each, by name. Raises ConfigError, with all problems and without notices, where that is every source, or where
-        the sink or the whole file has a problem; ``strict``: where any source cannot be used.
+        The sources and the sink of these names, and the errors of the sources that cannot be used as configured. Raises
+        ConfigError, with all problems and without notices, where that is every source, or where the sink or the whole
+        file has a problem; ``strict``: where any source cannot be used.
         """
         sections = self._sections(sources, sink, sink_named_by)
         sections.check(strict=strict or bool(self.config.problems))
         sections.emit_notices(notice)
-        return sections.sources, sections.sink, sections.errors
+        return sections
 
-    def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "_CheckedSections":
+    def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "CheckedSections":
         """The sections of these names, checked."""
-        sections = _CheckedSections()
+        sections = CheckedSections()
         for name in sources:
             try:
                 sections.sources.append(self._source(name, sections))
@@ -214,7 +213,7 @@ class Setup:
         sections.problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
         return sections
 
-    def _source(self, name: str, sections: "_CheckedSections") -> "ConfiguredSource":
+    def _source(self, name: str, sections: "CheckedSections") -> "ConfiguredSource":
         """The source of a section, whose notices are added. Raises ConfigError and PluginError."""
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import unknown_accounts, unknown_exclusions
@@ -254,7 +253,7 @@ class Setup:
 
 
 @define(eq=False, repr=False)
-class _CheckedSections:
+class CheckedSections:
     """
     The sections of a call, checked. ``errors``: of the sources that cannot be used, by name. ``problems``: of the sink
     and of the command line.

@@ -55,8 +55,7 @@ class _WorkerJobs:
             environ=os.environ,
             strict_plugins=self.strict_plugins,
         )
-        jobs, _ = jobs_for(setup, self.name, self.selection, self.started_at, lambda text: None, only=self.sources)
-        return jobs
+        return jobs_for(setup, self.name, self.selection, self.started_at, lambda text: None, only=self.sources).jobs
 
 
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
