@@ -158,7 +158,7 @@ def test_dependent_streams_stay_together() -> None:
                 number
                 for number in range(1, shards + 1)
                 for stream in ("items", "stock", "orders", "events")
-                if Shard(division=division, number=number).has(source, source.stream(stream), shop)
+                if Shard(division=division, number=number).has_account(source, source.stream(stream), shop)
             }
             assert len(homes) == 1
 

@@ -149,7 +149,7 @@ class Shard(NamedTuple):
     division: Division
     number: int
 
-    def has(self, source: ConfiguredSource, stream: Stream, account: str | None) -> bool:
+    def has_account(self, source: ConfiguredSource, stream: Stream, account: str | None) -> bool:
         """
         Whether this shard reads the stream's account (None: a stream without accounts); where the days are divided,
         whether it handles what concerns the account as a whole.
@@ -169,7 +169,7 @@ class Shard(NamedTuple):
             for day in (first, *later)
         ]
 
-    def reads(self, source: str) -> bool:
+    def reads_source(self, source: str) -> bool:
         """Whether this shard reads anything of the source."""
         return self.number in self.division.shards_by_source[source]
 
@@ -211,8 +211,8 @@ def max_shards(source: ConfiguredSource) -> int:
     return source.concurrency if rate is None else max(1, min(source.concurrency, int(rate)))
 
 
-def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Shard:
-    """The share ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
+def parse_shard(text: str, sources: Iterable[ConfiguredSource]) -> Shard:
+    """The shard ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
     number, slash, shards = text.partition("/")
     if not (slash and number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards) <= MAX_SHARDS):
         raise UsageError(

@@ -104,7 +104,7 @@ class Planner:
                 )
         if block_days(self.job.source, stream):
             return selected  # its days are divided, not its accounts
-        return [account for account in selected if account is None or self.job.has(stream, account)]
+        return [account for account in selected if account is None or self.job.is_in_shard(stream, account)]
 
     def _notice_window(self, stream: Stream) -> None:
         """Note that a snapshot requested by the rows of some days has these days' rows only."""

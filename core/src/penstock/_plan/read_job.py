@@ -38,16 +38,16 @@ class ReadJob:
     lock_share: LockShare | None = None
     to_coordinator: Callable[[str], str] | None = None
 
-    def has(self, stream: Stream, account: str | None) -> bool:
-        """Whether the account (None: a stream without accounts) is in this job's shard, see Shard.has."""
-        return self.shard is None or self.shard.has(self.source, stream, account)
+    def is_in_shard(self, stream: Stream, account: str | None) -> bool:
+        """Whether the account (None: a stream without accounts) is in this job's shard, see Shard.has_account."""
+        return self.shard is None or self.shard.has_account(self.source, stream, account)
 
     def counts_rejected_of(self, planned: PlannedSlice) -> bool:
         """
         Whether this job counts the rejected records of a slice that it reads for other streams: not those of a stream
         that is delivered too, and once where several workers read it.
         """
-        return planned.stream.name not in self.streams and self.has(planned.stream, planned.account)
+        return planned.stream.name not in self.streams and self.is_in_shard(planned.stream, planned.account)
 
     def days_in_shard(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
         """The days of an account that are in this job's shard, ascending."""
@@ -60,7 +60,7 @@ class ReadJob:
             stream
             for stream in ordered(self.source, self.streams)
             if stream.derived is None
-            and (stream.account is not None or block_days(self.source, stream) or self.has(stream, None))
+            and (stream.account is not None or block_days(self.source, stream) or self.is_in_shard(stream, None))
         ]
 
 

@@ -12,7 +12,7 @@ from attrs import evolve
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._fetch.recording import ExchangeRecording
-from penstock._plan.division import shard_of
+from penstock._plan.division import parse_shard
 from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
@@ -211,12 +211,12 @@ def _sharded(jobs: Sequence[ReadJob], shard: str, notice: Notice) -> list[ReadJo
     from penstock._run.divided.divisible import check_divisible  # a whole run starts without it
 
     check_divisible(jobs)
-    this_shard = shard_of(shard, [job.source for job in jobs])
+    this_shard = parse_shard(shard, [job.source for job in jobs])
     shard_jobs = []
     for job in jobs:
         name, shard_count = job.source.name, this_shard.division.shard_count
         readers = len(this_shard.division.shards_by_source[name])
-        if not this_shard.reads(name):
+        if not this_shard.reads_source(name):
             allowed = counted(readers, "request")
             notice(f"{name} allows {allowed} at once, so {readers} of {shard_count} shards read it; not this one")
             continue

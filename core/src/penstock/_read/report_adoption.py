@@ -38,7 +38,7 @@ class ReportAdoption:
         if stream.poller is None or self.ledger is None or self.job.full:
             return
         pending = self.ledger.pending(self.job.source.name, stream.name)
-        of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
+        of_this_job = [report for report in pending if self.job.is_in_shard(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
     def reports_for(self, context: SliceContext) -> ReportsOnDemand:

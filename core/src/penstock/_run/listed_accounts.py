@@ -80,7 +80,7 @@ def compare_accounts(job: ReadJob, rows: AccountRows, ledger: Ledger | None) -> 
     notices = list(_unlisted_tables(source, rows))
     failures = list[AccountFailure]()
     zones, to_remember = dict[tuple[str, str], str](), dict[str, Sequence[str]]()
-    if job.has(lister, rows.of_account):  # one of several workers fails what has no name, and remembers
+    if job.is_in_shard(lister, rows.of_account):  # one of several workers fails what has no name, and remembers
         failures += _unnamed(rows)
         if ledger is not None:
             former = ledger.accounts(source.name, lister.name)
@@ -97,7 +97,7 @@ def compare_accounts(job: ReadJob, rows: AccountRows, ledger: Ledger | None) -> 
         by_stream.append((stream, zoned.accounts))
         failures += zoned.failures
         zones |= {(lister.name, account): zone for account, zone in zoned.zones.items()}
-        if stream.zone_from is not None and job.has(lister, None):
+        if stream.zone_from is not None and job.is_in_shard(lister, None):
             to_remember[zone_memory(stream)] = [zone_text(account, zone) for account, zone in zoned.zones.items()]
     return ListedAccounts(by_stream=by_stream, notices=notices, failures=failures, zones=zones, to_remember=to_remember)
 
@@ -190,7 +190,7 @@ def _zoned(job: ReadJob, stream: Stream, rows: AccountRows) -> _Zoned:
         _wrong_zone(job.source, stream, rows.lister, account, zone)
         for account, zone in zones.items()
         # Not of an account that another shard of the run has, or whose table has a zone.
-        if not zone_exists(zone) and "timezone" not in tables.get(account, {}) and job.has(stream, account)
+        if not zone_exists(zone) and "timezone" not in tables.get(account, {}) and job.is_in_shard(stream, account)
     ]
     failed = {failure.account for failure in failures}
     return _Zoned(
