@@ -134,27 +134,33 @@ class RequestedDays:
 
     def check(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
-        self.windows(stream, list(accounts) or [None], strict=True)
+        windows = list(self._windows_or_errors(stream, list(accounts) or [None]).values())
+        if isinstance(windows[0], UsageError) and not any(isinstance(window, Window) for window in windows):
+            raise windows[0]
 
-    def windows(
-        self, stream: Stream, accounts: Iterable[str | None], *, strict: bool = False
-    ) -> dict[str | None, Window | None]:
+    def windows(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Window | None]:
         """The window of each account, in its zone; None where it holds no day, although others' may."""
-        windows: dict[str | None, Window | None] = {}
-        by_zone: dict[tzinfo, Window | None] = {}
-        refused: UsageError | None = None
+        return {
+            account: window if isinstance(window, Window) else None
+            for account, window in self._windows_or_errors(stream, accounts).items()
+        }
+
+    def _windows_or_errors(
+        self, stream: Stream, accounts: Iterable[str | None]
+    ) -> dict[str | None, Window | UsageError]:
+        """The window of each account, or why it holds no day."""
+        windows: dict[str | None, Window | UsageError] = {}
+        by_zone: dict[tzinfo, Window | UsageError] = {}
         for account in accounts:
             zone = self.accounts.source_of(stream, account).zone
             if zone not in by_zone:
                 try:
                     by_zone[zone], notices = requested_window(self.job, stream, zone, self.now)
                 except UsageError as error:
-                    by_zone[zone], refused = None, refused or error
+                    by_zone[zone] = error
                 else:
                     self.notices.extend(notices)
             windows[account] = by_zone[zone]
-        if strict and refused is not None and not any(by_zone.values()):
-            raise refused
         return windows
 
 
