@@ -272,7 +272,7 @@ def _print_totals(all_totals: Sequence[Total], *, daily: bool) -> None:
     if not all_totals:
         print("nothing was delivered of these days and accounts")
     # No period is invoiced by a list of what there is now.
-    undated = [f"{total.source}.{total.stream}" for total in all_totals if not total.period]
+    without_days = [f"{total.source}.{total.stream}" for total in all_totals if not total.period]
     targets = {total.target for total in all_totals}
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for total in all_totals:
@@ -283,8 +283,8 @@ def _print_totals(all_totals: Sequence[Total], *, daily: bool) -> None:
         columns = _columns_of_totals(totals, daily=daily)
         print_table(list(columns), list(zip(*columns.values(), strict=True)))
         print()
-    if undated:
-        print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
+    if without_days:
+        print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(without_days))}")
 
 
 def _columns_of_totals(totals: Sequence[Total], *, daily: bool) -> dict[str, list[Any]]:

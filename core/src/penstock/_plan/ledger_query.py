@@ -130,8 +130,8 @@ def _spans(days: DaysByAccount) -> list[_Span]:
     Consecutive days that the same accounts have, as one span: all of these days, and no others. An account may have one
     day of long ago, which failed, and some of this week.
     """
-    if undated := [account for account, account_days in days.items() if not account_days]:
-        return [_Span(None, None, undated)]
+    if without_days := [account for account, account_days in days.items() if not account_days]:
+        return [_Span(None, None, without_days)]
     by_day: dict[date, list[str | None]] = {}
     for account, account_days in days.items():
         for day in account_days:

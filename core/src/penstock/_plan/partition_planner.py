@@ -118,11 +118,11 @@ def _delivered(partitions: Iterable[tuple[date, Partition]], rows: LedgerRows) -
 
 @frozen(eq=False, repr=False)
 class PartitionPlanner:
-    """Plans which partitions of a job's streams are read. ``requested``: the days in the job's window."""
+    """Plans which partitions of a job's streams are read. ``requested_days``: those in the job's window."""
 
     families: Families
     accounts: Accounts
-    requested: RequestedDays
+    requested_days: RequestedDays
     query: LedgerQuery
     rules: ReadRules
 
@@ -130,7 +130,7 @@ class PartitionPlanner:
         """The plan of each of these accounts; an account without a requested day has none."""
         if stream.kind == "snapshot":
             return self._plan_snapshots(stream, accounts)
-        days = self.requested.by_account(stream, accounts)
+        days = self.requested_days.by_account(stream, accounts)
         return self._plan_days(stream, days, self._needed(stream, days)) if days else {}
 
     def _plan_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
@@ -262,7 +262,7 @@ class PartitionPlanner:
 
     def _open_by_itself(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, set[date]]:
         """By account, the days of a stream that are read without regard to its family."""
-        days = self.requested.by_account(stream, accounts)  # a provider may serve children for fewer days
+        days = self.requested_days.by_account(stream, accounts)  # a provider may serve children for fewer days
         open_days = self._behind_its_parent(stream, days)
         for account, plan in self._plan_days(stream, days, dict.fromkeys(days, frozenset())).items():
             read = (partition.day for partition in plan.to_read if partition.day is not None)

@@ -52,7 +52,7 @@ class Planner:
     notices: list[str] = field(factory=list, init=False)
     families: Families = field(init=False)
     accounts: Accounts = field(init=False)
-    days: RequestedDays = field(init=False)
+    requested_days: RequestedDays = field(init=False)
     _query: LedgerQuery = field(init=False)
     _partitions: PartitionPlanner = field(init=False)
 
@@ -61,8 +61,8 @@ class Planner:
         rules = ReadRules(self.target, self.now + MAX_HOST_SKEW, self.job.full, self.run_id)
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
-        self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)
-        self._partitions = PartitionPlanner(self.families, self.accounts, self.days, query, rules)
+        self.requested_days = RequestedDays(self.job, self.accounts, self.now, self.notices)
+        self._partitions = PartitionPlanner(self.families, self.accounts, self.requested_days, query, rules)
 
     def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
@@ -121,7 +121,7 @@ class Planner:
         where days are cut in another zone, rows between the two are of no day, or of both.
         """
         before, after = dict[str | None, Sequence[date]](), dict[str | None, Sequence[date]]()
-        for account, window in self.days.windows(stream, plans).items():
+        for account, window in self.requested_days.windows(stream, plans).items():
             to_read = {partition.day for partition in plans[account].to_read}
             if window is None:
                 continue
@@ -252,7 +252,7 @@ def _plan(planner: Planner) -> Plan:
             waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")
             continue
         if stream.kind != "snapshot":
-            planner.days.check(stream, accounts)
+            planner.requested_days.check(stream, accounts)
         stream_plan = planner.plan_stream(stream, accounts)
         for slice_ in stream_plan.slices:
             planned += _planned_partitions(source, slice_)

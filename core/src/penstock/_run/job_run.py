@@ -92,7 +92,7 @@ class JobRun:
         chosen = self.job.chosen
         for stream in chosen:
             if stream.kind != "snapshot":
-                self._planner.days.check(stream, self._planner.accounts.known(stream) or ())
+                self._planner.requested_days.check(stream, self._planner.accounts.known(stream) or ())
         try:
             components_of = self._reader_factory.components_of
             layouts = [layout for stream in chosen for layout in components_of(stream, self.source).row_builder.layouts]
