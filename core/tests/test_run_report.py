@@ -134,7 +134,7 @@ def test_refused_credentials_are_of_their_source_only() -> None:
     """
     report = RunReport(run_id="r", refused={("acme", None)})
 
-    assert [one.exit_code for one in (report, report.only("acme"), report.only("other"))] == [3, 3, 0]
+    assert [one.exit_code for one in (report, report.of_source("acme"), report.of_source("other"))] == [3, 3, 0]
 
 
 def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
@@ -146,8 +146,8 @@ def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
     report.stream("other", "clicks").planned = 1
 
     assert (report.status, report.exit_code) == ("parked", 4)
-    assert (report.only("acme").exit_code, report.only("other").exit_code) == (4, 0)
-    assert report.only("acme").parked == {"acme": "come back at ten"}
+    assert (report.of_source("acme").exit_code, report.of_source("other").exit_code) == (4, 0)
+    assert report.of_source("acme").parked == {"acme": "come back at ten"}
 
 
 def test_reports_of_workers_make_the_whole() -> None:

@@ -238,7 +238,7 @@ class JobRun:
         Record the run in the ledger, if the target has one, for ``penstock status`` and ``penstock runs``. A notice
         states why it could not be recorded. Others are about keys that may not identify a record.
         """
-        name, source_report = self.source.name, self.context.run_report.only(self.source.name)
+        name, source_report = self.source.name, self.context.run_report.of_source(self.source.name)
         self.context.run_report.notice(*source_report.replaced_notices)
         if self.target.ledger is None:
             return

@@ -40,15 +40,15 @@ def run_jobs(context: RunContext) -> RunReport:
     any request; other failures are in the report.
     """
     run_report, recording = context.run_report, context.recording
-    with open_jobs(context.jobs, context) as jobs:
-        sources = jobs.sources
+    with open_jobs(context.jobs, context) as opened:
+        sources = opened.sources
         if recording is not None:
             recording.begin(context.started_at, sources)
-        context.start([source.name for source in sources], jobs.unusable)
+        context.start([source.name for source in sources], opened.unusable)
         not_begun = list[ReadJob]()
-        while _run_open(jobs.job_runs, context) and jobs.later:
-            not_begun += _open_next(jobs, context)
-        if not_begun := [*not_begun, *jobs.later]:
+        while _run_open(opened.job_runs, context) and opened.later:
+            not_begun += _open_next(opened, context)
+        if not_begun := [*not_begun, *opened.later]:
             names = ", ".join(job.source.name for job in not_begun)
             run_report.notice(f"the run ended before it came to {clip(names, 200)}")
         if recording is not None:
@@ -77,10 +77,10 @@ def _run_open(job_runs: Sequence[JobRun], context: RunContext) -> bool:
     return ended_by is None
 
 
-def _open_next(jobs: "OpenJobs", context: RunContext) -> list[ReadJob]:
+def _open_next(opened: "OpenJobs", context: RunContext) -> list[ReadJob]:
     """Open the next jobs. Report those that cannot be opened again; return those for which the run ends too early."""
     not_begun = list[ReadJob]()
-    for job, error in jobs.open_next():
+    for job, error in opened.open_next():
         if isinstance(error, (StoppedError, DeadlineReachedError)):  # the scheduler notices it by itself
             not_begun.append(job)
         elif isinstance(error, LockHeldError):

@@ -242,10 +242,10 @@ class RunReport:
         for name in _FLAGS:
             setattr(self, name, getattr(self, name) or other[name])
 
-    def only(self, source: str) -> "RunReport":
+    def of_source(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
 
-        def only_source(credentials: set[Credentials]) -> set[Credentials]:
+        def of_this_source(credentials: set[Credentials]) -> set[Credentials]:
             return {credential for credential in credentials if credential[0] == source}
 
         return evolve(
@@ -255,9 +255,9 @@ class RunReport:
             first_error=None,
             notices=[],
             target_notices=[],
-            refused=only_source(self.refused),
-            forbidden=only_source(self.forbidden),
-            working_credentials=only_source(self.working_credentials),
+            refused=of_this_source(self.refused),
+            forbidden=of_this_source(self.forbidden),
+            working_credentials=of_this_source(self.working_credentials),
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
             stopped=self.interrupted,
