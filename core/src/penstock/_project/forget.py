@@ -110,7 +110,7 @@ def forget(
     check_order(days.since, days.until)
     with locked_targets(query, source) as targets:
         for locked in targets:
-            query.note_known(locked)
+            query.add_known(locked)
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(targets)

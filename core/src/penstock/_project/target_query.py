@@ -42,7 +42,7 @@ class SelectedTarget:
         return self.sink.open().keeps_ledger
 
     @property
-    def without_ledger(self) -> str:
+    def no_ledger_text(self) -> str:
         """The message about a target that keeps no ledger."""
         return (
             f"{self.sink.shown} keeps no ledger: what was delivered there is not known, and each run reads everything"
@@ -274,11 +274,11 @@ class TargetQuery:
         for selected in self.targets:
             with self.leaving_out(selected, "cannot be read"), ledgers(selected) as opened:
                 for source_ledger in opened:
-                    self.note_known(source_ledger)
+                    self.add_known(source_ledger)
                 yield selected, opened
 
-    def note_known(self, source_ledger: SourceLedger) -> None:
-        """Note the streams and accounts of a source that is looked at, where the caller chose some."""
+    def add_known(self, source_ledger: SourceLedger) -> None:
+        """Add the streams and accounts of a source to those that are known, where the caller chose some."""
         source = source_ledger.source
         if self.stream is not None:
             self._known_streams.update(source_ledger.streams)
@@ -302,7 +302,7 @@ class TargetQuery:
         """What ``look`` gives for every source of every target, in their order. A notice names those without ledger."""
         for selected, opened in self:
             if not selected.keeps_ledger:
-                self.notices.add(selected.without_ledger)
+                self.notices.add(selected.no_ledger_text)
             for source_ledger in opened:
                 yield from look(source_ledger)
 

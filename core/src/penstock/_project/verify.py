@@ -33,26 +33,26 @@ def verify(query: TargetQuery, days: Days, *, repair: bool) -> VerifyResult:
     UsageError if nothing can be compared. A target of several that cannot be used is left out, and so is a stream that
     cannot be looked at: the exit code is 1.
     """
-    done = _Verification(query, days, repair=repair, today=query.clock.now().date())
+    verification = _Verification(query, days, repair=repair, today=query.clock.now().date())
     for selected in query.targets:
         with query.leaving_out(selected):
             if not selected.keeps_ledger:
                 if len(query.targets) == 1:
-                    raise UsageError(f"{selected.without_ledger}. There is nothing to compare it with")
-                query.notices.add(selected.without_ledger)
+                    raise UsageError(f"{selected.no_ledger_text}. There is nothing to compare it with")
+                query.notices.add(selected.no_ledger_text)
                 continue
             for source in _sources(query.setup, selected):
                 if (target := _open(query, selected, source, repair=repair)) is None:
                     continue
                 try:
-                    done.add(selected.sink.shown, source, target)
+                    verification.add(selected.sink.shown, source, target)
                 finally:
                     target.close()
     return VerifyResult(
-        partitions=done.partitions,
-        differences=tuple(done.differences),
-        deleted=tuple(done.deleted),
-        exit_code=int(bool(done.differences)),
+        partitions=verification.partitions,
+        differences=tuple(verification.differences),
+        deleted=tuple(verification.deleted),
+        exit_code=int(bool(verification.differences)),
     )
 
 

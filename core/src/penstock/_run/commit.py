@@ -305,7 +305,7 @@ class Committer:
             self.log.count_replaced(entry.partition.stream, counts.replaced, counts.replaced_example)
         self.log.log_delivered(entry, former)
         if partition_result.read_result.absent:
-            self._missing_measures.note_absent(partition_result.read_result)
+            self._missing_measures.report_absent(partition_result.read_result)
 
 
 def _drop_reports(committed: Iterable[ReadResult]) -> None:

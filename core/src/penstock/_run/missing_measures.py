@@ -32,7 +32,7 @@ class MissingMeasures:
 
     def add(self, result: ReadResult) -> frozenset[str]:
         """
-        Note from which day on this run has each measure, and which days have none: days come in any order, and those
+        Record from which day on this run has each measure, and which days have none: days come in any order, and those
         of a group are not in the ledger yet. Returns the missing ones: the measures that no record of the slice has,
         that earlier readings in the target have, and in place of which there are unknown members. The provider has
         probably renamed theirs.
@@ -60,8 +60,8 @@ class MissingMeasures:
             self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
         return self._former[stream]
 
-    def note_absent(self, result: ReadResult) -> None:
-        """After a commit: log the measures of a slice that no record has."""
+    def report_absent(self, result: ReadResult) -> None:
+        """After a commit: report the missing measures of a slice, and log the others that no record has."""
         stream = result.planned.stream.name
         counts = self.log.stream(stream)
         counts.missing_measures |= dict.fromkeys(sorted(result.missing), tuple(result.unknown))
