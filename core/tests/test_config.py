@@ -670,7 +670,7 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
     config = loaded(tmp_path, text)
 
     warehouse = config.sink_for("warehouse", Offered())
-    assert (warehouse.kind.name, warehouse.settings.rows, warehouse.shown) == ("postgres", 5, "warehouse")
+    assert (warehouse.kind.name, warehouse.settings.rows, warehouse.name) == ("postgres", 5, "warehouse")
     assert config.sink_for("jsonl", Offered()).settings.path == "here"
     assert config.sink_for("jsonl:out", Offered()).settings.path == "out"
     assert config.sink_for("jsonl:out", Offered()).remembered == f"jsonl:{Path('out').absolute()}"
@@ -722,7 +722,7 @@ def test_a_password_on_the_command_line_is_taken_masked_and_not_kept(tmp_path: P
     """
     choice = loaded(tmp_path).sink_for("postgresql://me:sesame-open@db/prod?password=other-word", Offered())
 
-    assert choice.shown == "postgresql://me:***@db/prod?password=***"
+    assert choice.name == "postgresql://me:***@db/prod?password=***"
     assert choice.remembered == "postgresql://me@db/prod"
     assert "process list" in choice.notices[0]
     assert mask("sesame-open other-word") == "*** ***"

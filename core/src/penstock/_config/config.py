@@ -27,14 +27,14 @@ DEFAULT_FILE = Path("penstock.toml")
 @frozen(kw_only=True, eq=False, repr=False)
 class ConfiguredSink:
     """
-    The sink of a run. ``shown``: its text in messages, without passwords.
+    The sink of a run. ``name``: in messages; of a sink that is not in the file its place, without passwords.
 
     ``remembered``: a text from which the target can be opened later, without a password; None for stdout.
     """
 
     kind: SinkKind
     settings: Any
-    shown: str
+    name: str
     remembered: str | None
     notices: tuple[str, ...] = ()
 
@@ -154,7 +154,7 @@ class Config:
         return ConfiguredSink(
             kind=kind,
             settings=settings,
-            shown=shown_target(text),
+            name=shown_target(text),
             remembered=None if kind.scheme == "-" else findable(text),
             notices=notices,
         )
@@ -200,7 +200,7 @@ class Config:
         return ConfiguredSink(
             kind=kind,
             settings=checked.settings,
-            shown=name,
+            name=name,
             remembered=None if kind.scheme == "-" else name,
             notices=checked.notices,
         )

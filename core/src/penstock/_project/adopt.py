@@ -30,10 +30,10 @@ def _adopt_named(query: TargetQuery, source: str, place: str, *, confirmed: bool
     streams = _layouts(query, source)
     if len(query.targets) + len(query.failed) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
-    sink, shown = query.targets[0].sink.open(), query.targets[0].sink.shown
+    sink, target_name = query.targets[0].sink.open(), query.targets[0].sink.name
     if not isinstance(sink, Adopting):
-        raise UsageError(f"{shown} has no tables to adopt")
-    return _adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed)
+        raise UsageError(f"{target_name} has no tables to adopt")
+    return _adopt_in(query, sink, target_name, source, streams, place, confirmed=confirmed)
 
 
 def _adopt_unrecognised(query: TargetQuery, *, confirmed: bool) -> tuple[list[Adopted], dict[str, str]]:
@@ -43,14 +43,14 @@ def _adopt_unrecognised(query: TargetQuery, *, confirmed: bool) -> tuple[list[Ad
     chosen = [(selected, selected.sink.open()) for selected in query.targets]
     adopting = [(selected, sink) for selected, sink in chosen if isinstance(sink, Adopting)]
     if not adopting:
-        raise UsageError(f"{', '.join(selected.sink.shown for selected, _ in chosen)}: there are no tables to adopt")
+        raise UsageError(f"{', '.join(selected.sink.name for selected, _ in chosen)}: there are no tables to adopt")
     for selected, sink in adopting:
         for source in selected.sources if selected.sources is not None else query.setup.config.sources:
             streams = _layouts(query, source)
             for place in sink.unrecognised(source, streams):
                 try:
-                    shown = selected.sink.shown
-                    tables.append(_adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed))
+                    target_name = selected.sink.name
+                    tables.append(_adopt_in(query, sink, target_name, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
     return tables, refused
@@ -69,7 +69,7 @@ def _layouts(query: TargetQuery, source: str) -> list[tuple[Layout, ...]]:
 def _adopt_in(
     query: TargetQuery,
     sink: Adopting,
-    shown: str,
+    target_name: str,
     source: str,
     streams: list[tuple[Layout, ...]],
     place: str,
@@ -78,7 +78,7 @@ def _adopt_in(
 ) -> Adopted:
     adoption = sink.adopt(source, run_id(query.clock.now()), streams, place, confirmed=confirmed)
     return Adopted(
-        target=shown,
+        target=target_name,
         source=source,
         stream=adoption.stream,
         place=adoption.place,

@@ -110,12 +110,12 @@ def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
     assert sink is not None
     target = open_readonly(sink.open(), "")
     if target is None:
-        return f"{sink.shown}: nothing was written yet, and whether a run may write is not tried"
+        return f"{sink.name}: nothing was written yet, and whether a run may write is not tried"
     try:
         advice = target.advice()
     finally:
         target.close()
-    return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
+    return "\n".join((f"{sink.name}: can be read", *(f"{sink.name}: {text}" for text in advice)))
 
 
 def _try_check(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:

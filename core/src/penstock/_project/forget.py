@@ -48,9 +48,9 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
         targets: list[LockedTarget] = []
         without_ledger: list[str] = []
         for selected in query.targets:
-            shown, sink = selected.sink.shown, selected.sink.open()
+            target_name, sink = selected.sink.name, selected.sink.open()
             if not selected.keeps_ledger:
-                without_ledger.append(shown)
+                without_ledger.append(target_name)
                 continue
             with query.leaving_out(selected):
                 if (former := open_readonly(sink, source)) is None:
@@ -63,17 +63,17 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     same = next((locked for locked in targets if locked.run_id == error.run_id), None)
                     if same is None:
                         raise
-                    notice(f"{shown} and {same.target_name} are one target: it was changed once")
+                    notice(f"{target_name} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
                 notice(*target.notices)
                 if target.ledger is None:
                     raise PluginError(f"{type(sink).__name__}.keeps_ledger is true, and its target has no ledger")
-                targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
+                targets.append(LockedTarget(target_name, source, target.ledger, own_id, target))
         if query.failed and not targets:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(query.failed)}")
-        for shown in without_ledger:
-            text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
+        for target_name in without_ledger:
+            text = f"{target_name} keeps no ledger: the next run reads everything, and writes it anew"
             if not targets:
                 raise UsageError(text)
             notice(f"{text}. It was left as it is")

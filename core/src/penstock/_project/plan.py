@@ -74,7 +74,7 @@ def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now:
     if sink is None:
         notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
     elif not is_last_used:
-        notices.add(f"this is the plan for the target {sink.shown}")
+        notices.add(f"this is the plan for the target {sink.name}")
     notices.add(*(text for plan in plans for text in plan.notices))
     partitions = tuple(partition for plan in plans for partition in plan.partitions)
     return PlanResult(
@@ -85,7 +85,7 @@ def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now:
         final=sum(sum(plan.final.values()) for plan in plans),
         exact=all(plan.exact for plan in plans),
         pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
-        target=sink.shown if sink is not None else None,
+        target=sink.name if sink is not None else None,
         notices=tuple(notices.texts),
         exit_code=int(not is_last_used),
     )
@@ -111,7 +111,7 @@ def _plans(setup: Setup, name: str, selection: Selection, now: datetime, notice:
         except (TargetError, SinkError, LockHeldError) as error:
             if selected.sink is None or used == candidates[-1]:
                 raise
-            notice(f"the target {selected.sink.shown} cannot be read: {error}")
+            notice(f"the target {selected.sink.name} cannot be read: {error}")
     raise AssertionError("the last candidate returns or raises")
 
 

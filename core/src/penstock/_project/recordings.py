@@ -65,7 +65,7 @@ def check_unmasked(recording: "Recording", jobs: Sequence[ReadJob], sink: Config
     if recording.masked and any(job.sink.keeps_ledger for job in jobs):
         raise UsageError(
             f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
-            f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
+            f"{sink.name if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
             "--to -, write one file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
         )
 

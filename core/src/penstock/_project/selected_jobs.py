@@ -283,7 +283,7 @@ class _Selected(NamedTuple):
                         streams=chosen[source.name],
                         accounts=selection.accounts,
                         sink=sink,
-                        sink_name=configured_sink.shown if configured_sink is not None else type(sink).__name__,
+                        sink_name=configured_sink.name if configured_sink is not None else type(sink).__name__,
                         since=since,
                         until=until,
                         full=selection.full,

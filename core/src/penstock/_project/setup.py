@@ -244,7 +244,7 @@ class Setup:
         for connector in connectors & self.registry.connectors().keys():
             stream_names |= {stream.name for stream in self.registry.streams(connector)}
         return [
-            f"{self.config.where}: sink.{configured_sink.shown}.{key}: {name!r} is no stream of any source here."
+            f"{self.config.where}: sink.{configured_sink.name}.{key}: {name!r} is no stream of any source here."
             f"{did_you_mean(name, sorted(stream_names))} There are {', '.join(sorted(stream_names))}"
             for key, names in streams_by_key.items()
             for name in names

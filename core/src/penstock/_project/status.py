@@ -43,7 +43,7 @@ def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None)
                 problems += problems_of(source_ledger, read, now, accounts, served)
         of_targets.append(
             TargetStatus(
-                target=selected.sink.shown,
+                target=selected.sink.name,
                 sources=tuple(sources),
                 problems=tuple(problems),
                 keeps_ledger=keeps_ledger,

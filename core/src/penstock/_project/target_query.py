@@ -44,9 +44,7 @@ class SelectedTarget:
     @property
     def no_ledger_text(self) -> str:
         """The message about a target that keeps no ledger."""
-        return (
-            f"{self.sink.shown} keeps no ledger: what was delivered there is not known, and each run reads everything"
-        )
+        return f"{self.sink.name} keeps no ledger: what was delivered there is not known, and each run reads everything"
 
     @property
     def address(self) -> str:
@@ -55,7 +53,7 @@ class SelectedTarget:
             address = self.sink.open().address
         except PenstockError:  # reported when the target is read
             address = None
-        return address or self.sink.shown
+        return address or self.sink.name
 
 
 def _each_once(targets: Sequence[SelectedTarget], preferred: Collection[str]) -> list[SelectedTarget]:
@@ -67,9 +65,7 @@ def _each_once(targets: Sequence[SelectedTarget], preferred: Collection[str]) ->
             sources = None
             if other.sources is not None and selected.sources is not None:
                 sources = tuple(dict.fromkeys((*other.sources, *selected.sources)))
-            sink = (
-                selected.sink if selected.sink.shown in preferred and other.sink.shown not in preferred else other.sink
-            )
+            sink = selected.sink if selected.sink.name in preferred and other.sink.name not in preferred else other.sink
             selected = SelectedTarget(sink=sink, sources=sources)
         by_address[address] = selected
     return list(by_address.values())
@@ -161,7 +157,7 @@ def ledgers(selected: SelectedTarget) -> Iterator[list[SourceLedger]]:
                 if source not in by_source:
                     by_source |= ledgers_under(source, (source,))
         in_order = by_source if sources is None else filter(by_source.__contains__, sources)
-        yield [SourceLedger(selected.sink.shown, source, by_source[source]) for source in in_order]
+        yield [SourceLedger(selected.sink.name, source, by_source[source]) for source in in_order]
 
 
 def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[str]:
@@ -251,7 +247,7 @@ class TargetQuery:
 
     def in_pipelines(self, selected: SelectedTarget) -> tuple[str, ...]:
         """The sources of the pipelines that write to this target. A pipeline reads all of their accounts."""
-        pipelines = [pipe for pipe in self.setup.config.pipelines.values() if pipe.sink == selected.sink.shown]
+        pipelines = [pipe for pipe in self.setup.config.pipelines.values() if pipe.sink == selected.sink.name]
         return tuple(dict.fromkeys(name for pipeline in pipelines for name in pipeline.source))
 
     @contextmanager
@@ -264,7 +260,7 @@ class TargetQuery:
         except PenstockError as error:
             if len(self.targets) == 1 and not self.failed:
                 raise
-            self._leave_out(selected.sink.shown, what, error)
+            self._leave_out(selected.sink.name, what, error)
 
     def _leave_out(self, target: str, what: str, error: PenstockError) -> None:
         self.failed[target] = str(error)

@@ -45,7 +45,7 @@ def verify(query: TargetQuery, days: Days, *, repair: bool) -> VerifyResult:
                 if (target := _open(query, selected, source, repair=repair)) is None:
                     continue
                 try:
-                    verification.add(selected.sink.shown, source, target)
+                    verification.add(selected.sink.name, source, target)
                 finally:
                     target.close()
     return VerifyResult(
@@ -92,16 +92,18 @@ class _Verification:
     differences: list[DifferenceInfo] = field(factory=list, init=False)
     deleted: list[Deleted] = field(factory=list, init=False)
 
-    def add(self, shown: str, source: str, target: Target) -> None:
+    def add(self, target_name: str, source: str, target: Target) -> None:
         """Compare a source in a target. A stream that cannot be looked at is left out."""
         ledger = target.ledger
         if ledger is None:
-            raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
+            raise UsageError(f"{target_name} keeps no ledger, so that there is nothing to compare it with")
         if not isinstance(target, Verifiable):
-            raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
+            raise UsageError(
+                f"{target_name} cannot be compared with its ledger: its rows cannot be read back from here"
+            )
         declared, absent = _declared(self.query.setup, source)
         own_rows = [stream.name for stream in declared.values() if stream.derived is None]
-        source_ledger = SourceLedger(shown, source, ledger)
+        source_ledger = SourceLedger(target_name, source, ledger)
         for stream in dict.fromkeys([*source_ledger.streams, *own_rows]):
             empty = _nothing(source, stream, declared) if stream in own_rows else None
             differences = self._compare_and_count(source_ledger, target, stream, empty)
@@ -117,12 +119,12 @@ class _Verification:
         Compare a stream, and count its partitions. The differences, without those in what a run was writing when it
         ended; none where the stream cannot be looked at.
         """
-        shown, source = source_ledger.target_name, source_ledger.source
+        target_name, source = source_ledger.target_name, source_ledger.source
         entries = source_ledger.delivered(stream, self.days)
         try:
             differences = self._compare(target, stream, entries, empty)
         except PenstockError as error:
-            self.query.failed[f"{shown} {source}.{stream}"] = str(error)
+            self.query.failed[f"{target_name} {source}.{stream}"] = str(error)
             self.query.notices.add(f"{source}.{stream} was not compared: {error}")
             return []
         self.partitions += len(entries)
@@ -135,15 +137,15 @@ class _Verification:
 
     def _add_deletions(self, source_ledger: SourceLedger) -> None:
         """Add the partitions whose rows ``forget`` deleted, without those that differ."""
-        shown, source = source_ledger.target_name, source_ledger.source
+        target_name, source = source_ledger.target_name, source_ledger.source
         differing = {
             Partition(difference.stream, tuple(difference.partition.items()))
             for difference in self.differences
-            if (difference.target, difference.source) == (shown, source)
+            if (difference.target, difference.source) == (target_name, source)
         }
         self.deleted += [
             Deleted(
-                target=shown,
+                target=target_name,
                 source=source,
                 stream=partition.stream,
                 partition=partition.as_dict(),

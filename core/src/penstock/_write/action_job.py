@@ -108,7 +108,7 @@ class ActionJob:
             case Query(sink):
                 if sink.kind.query is None:
                     raise UsageError(
-                        f"--query: the sink {sink.shown} ({sink.kind.name}) cannot be queried; use --from FILE"
+                        f"--query: the sink {sink.name} ({sink.kind.name}) cannot be queried; use --from FILE"
                     )
                 return None
             case Path() as path if path.is_fifo() or path.is_char_device():  # <(...), /dev/stdin: readable only once
@@ -137,7 +137,7 @@ class ActionJob:
     def _identity(self) -> tuple[str, str]:
         """A digest of the input, and its name in messages."""
         if isinstance(self.input, Query):
-            shown = self.input.sink.shown
+            shown = self.input.sink.name
             return _digest(f"{shown}\0{self.input.text}"), f"this query of {shown}"
         return (self._rows.digest, self._rows.name) if isinstance(self._rows, RowFile) else ("parameters", CALL)
 
@@ -220,7 +220,7 @@ class ActionJob:
         self._copy = copy = folder / f"query-{self.source.name}-{self.action.name}-{self.key.digest[:16]}.jsonl"
         if not is_new and not copy.exists():
             raise UsageError(
-                f"the rows of this query of {sink.shown} are no longer in {folder}, and the query may return others "
+                f"the rows of this query of {sink.name} are no longer in {folder}, and the query may return others "
                 "now. Nothing was sent. Where every row of that job was settled, the command without --resume and "
                 "--retry-unknown sends the rows of today as a new job; otherwise change the text of the query for that"
             )
@@ -232,7 +232,7 @@ class ActionJob:
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)
-        return RowFile.at(copy, f"a query of {sink.shown}")
+        return RowFile.at(copy, f"a query of {sink.name}")
 
 
 def _rows_of_query(query: Query) -> Iterator[Mapping[str, Any]]:
