@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
+from attrs import define
+
 from penstock._cli.lines import Lines
 from penstock._cli.session import Session
 from penstock._cli.stderr import json_line, to_stderr
@@ -54,13 +56,23 @@ def _json(lines: Lines, event: Event) -> None:
     to_stderr(json_line(shown))
 
 
+@define
+class _EndedPartitions:
+    """The partitions of a stream that have ended, those of them that failed, and the records of the others."""
+
+    number: int = 0
+    failed: int = 0
+    records: int = 0
+    rejected: int = 0
+
+
 class _Log:
     """Log lines: those of :class:`Lines`, and, unless ``quiet``, one for each finished stream."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._planned: dict[tuple[str, str], int] = {}
-        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
+        self._ended: dict[tuple[str, str], _EndedPartitions] = {}
 
     def __call__(self, event: Event) -> None:
         for level, text in self._lines.lines_of(event):
@@ -80,13 +92,15 @@ class _Log:
     ) -> None:
         """Count a partition. Prints a line after the last one of its stream."""
         key = (event["source"], event["stream"] or "")
-        done = self._done.setdefault(key, [0, 0, 0, 0])
-        for index, amount in enumerate((1, failed, records, rejected)):
-            done[index] += amount
-        if done[0] == self._planned.get(key):
-            of_failed = f", {done[1]} of them failed" if done[1] else ""
-            of_records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
-            _print("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{of_failed}, {of_records}")
+        ended = self._ended.setdefault(key, _EndedPartitions())
+        ended.number += 1
+        ended.failed += failed
+        ended.records += records
+        ended.rejected += rejected
+        if ended.number == self._planned.get(key):
+            of_failed = f", {ended.failed} of them failed" if ended.failed else ""
+            of_records = counted(ended.records, "record") + (f", {ended.rejected} rejected" if ended.rejected else "")
+            _print("INFO", f"{'.'.join(key)}: {counted(ended.number, 'partition')} done{of_failed}, {of_records}")
 
 
 def _print(level: str, text: str) -> None:
