@@ -247,15 +247,15 @@ class Config:
         }
         return evolve(self, sources={**self.sources, source: {**self.sources.get(source, {}), **keys}})
 
-    def _context(self, path: str, registry: Registry, *further: str) -> SectionContext:
-        """The context of a section. ``further``: the key that names the connector or the kind of sink."""
+    def _context(self, path: str, registry: Registry, *other_keys: str) -> SectionContext:
+        """The context of a section. ``other_keys``: the key that names the connector or the kind of sink."""
         return SectionContext(
             path=path,
             where=self.where,
             folder=self.folder,
             environ=self.environ,
             secrets=registry.secrets(),
-            further=further,
+            other_keys=other_keys,
         )
 
     def _word(self, section: str, name: str, key: str, keys: Section) -> str | None:

@@ -48,7 +48,7 @@ class SectionContext:
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, Callable[[str], str]] = field(factory=dict)
-    further: tuple[str, ...] = ()  # keys of the section that belong to no settings class
+    other_keys: tuple[str, ...] = ()  # of the section, which belong to no settings class
     listing: str = ""  # the command that lists every key
 
 
@@ -67,19 +67,19 @@ def check_section(
     tables = {account: section.values(table, account) for account, table in accounts.items()}
     values |= section.missing(keys, accounts, tables)
     settings = section.make_settings(values, keys, accounts, tables)
-    if section.found or problems:
-        raise ConfigError([*problems, *section.found])
+    if section.problems or problems:
+        raise ConfigError([*problems, *section.problems])
     return CheckedSection(settings=settings, notices=tuple(section.notices))
 
 
 @define(eq=False, repr=False)
 class _SectionCheck:
-    """A section that is being checked. ``found``: its problems, ``notices``: what the user should know."""
+    """A section that is being checked. ``notices``: what the user should know."""
 
     cls: type
     context: SectionContext
     urls: Sequence[str]
-    found: list[str] = field(factory=list, init=False)
+    problems: list[str] = field(factory=list, init=False)
     notices: list[str] = field(factory=list, init=False)
     _keys: dict[str, "attrs.Attribute[Any]"] = field(init=False)
     _hints: dict[str, Any] = field(init=False)
@@ -108,14 +108,14 @@ class _SectionCheck:
                 try:
                     values[key] = _converted(self._keys[key], self._value(raw, self._hints[key], f"{prefix}{key}"))
                 except _InvalidError as error:
-                    self.found += [f"{place}{text}" for text in error.texts]
+                    self.problems += [f"{place}{text}" for text in error.texts]
                 continue
             what = "unknown key" if account is None else "not a key of an account"
-            meant = did_you_mean(key, [*allowed, *self.context.further])
+            meant = did_you_mean(key, [*allowed, *self.context.other_keys])
             listing = f"There are {', '.join(allowed) or 'none'}"
             if account is None and self.context.listing:
                 listing = f"`{self.context.listing}` lists every key"
-            self.found.append(f"{place}: {what}.{meant} {listing}")
+            self.problems.append(f"{place}: {what}.{meant} {listing}")
         return values
 
     def missing(
@@ -132,11 +132,11 @@ class _SectionCheck:
             text = f"is missing ({info_of(attribute).help})"
             if info_of(attribute).per_account and accounts:
                 lacking = [account for account, table in accounts.items() if name not in table]
-                self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
+                self.problems += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)
             else:
                 example = sample(self._hints[name], folded(self.context.path.partition(".")[2] + "_" + name))
-                self.found.append(f"{self._place()}.{name} {text}; write {name} = {example}")
+                self.problems.append(f"{self._place()}.{name} {text}; write {name} = {example}")
         return values
 
     def make_settings(
@@ -151,12 +151,12 @@ class _SectionCheck:
         without_value = self._without_value(keys, values)
         settings, refused = _instance(self.cls, arguments, self.urls, without_value)
         for key, text in refused:
-            self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
+            self.problems.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
         for account, table in tables.items() if not refused else ():
             account_keys = without_value - table.keys() | self._without_value(accounts[account], table, required=False)
             for key, text in _instance(self.cls, {**values, **table}, self.urls, account_keys)[1]:
                 place = f"{self._place(accounts[account].get(key))}.accounts.{account}"
-                self.found.append(f"{place}{f'.{key}' if key else ''}: {text}")
+                self.problems.append(f"{place}{f'.{key}' if key else ''}: {text}")
         return settings
 
     def _without_value(self, keys: Section, values: Mapping[str, Any], *, required: bool = True) -> set[str]:
