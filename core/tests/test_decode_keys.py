@@ -35,9 +35,9 @@ def test_keys_of_earlier_pages() -> None:
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
     shape, keys = compiled(), SliceKeys()
-    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), keys=keys)
+    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), slice_keys=keys)
 
-    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), keys=keys)
+    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), slice_keys=keys)
 
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
     assert (decoded.repeated, decoded.fresh, decoded.count) == (1, 1, 2)
@@ -68,7 +68,7 @@ def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
 
     def page(*numbers: int) -> DecodedChunk:
         return decode_one(
-            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), keys=keys
+            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), slice_keys=keys
         )
 
     pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
@@ -97,7 +97,7 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
     together = decode_one(compiled(Row), an_array(*rows))
     keys = SliceKeys()
-    apart = [decode_one(compiled(Row), an_array(row), keys=keys) for row in rows]
+    apart = [decode_one(compiled(Row), an_array(row), slice_keys=keys) for row in rows]
 
     keys = [row.key for row in together.batch.rows]
     assert len(set(keys)) == 3
@@ -120,7 +120,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
     runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
 
-    decoded = [decode_one(shape, one, keys=keys) for one in runs]
+    decoded = [decode_one(shape, one, slice_keys=keys) for one in runs]
 
     rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
     assert sum(one.count for one in decoded) == 5
@@ -145,9 +145,11 @@ def test_the_last_values_of_a_key_are_found_beyond_the_bound_of_memory() -> None
     shape, keys = compile_stream("s", a_stream(kind="changes")), SliceKeys(bound=3)
     rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
     for one in rows:
-        decode_one(shape, an_array(one), keys=keys)
+        decode_one(shape, an_array(one), slice_keys=keys)
 
-    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), keys=keys) for price in ("2", "1"))
+    same, back = (
+        decode_one(shape, an_array({"clickId": "0", "price": price}), slice_keys=keys) for price in ("2", "1")
+    )
 
     assert (len(same.batch), same.repeated, same.superseded) == (0, 1, 0)
     assert (len(back.batch), back.repeated, back.superseded) == (1, 0, 1)
@@ -199,7 +201,7 @@ def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
     def numbered(titles: str) -> list[str]:
         """The row keys of a page of a new listing."""
         keys.next_listing()
-        decoded = decode_one(shape, an_array(*({"title": title} for title in titles)), keys=keys)
+        decoded = decode_one(shape, an_array(*({"title": title} for title in titles)), slice_keys=keys)
         assert decoded.fresh == decoded.count
         return [row.key for row in decoded.batch.rows]
 
@@ -223,7 +225,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
     shape, keys = compile_stream("s", a_stream(kind=kind)), SliceKeys(bound)
 
     def page(*rows: tuple[str, str]) -> DecodedChunk:
-        return decode_one(shape, an_array(*({"clickId": key, "price": price} for key, price in rows)), keys=keys)
+        return decode_one(shape, an_array(*({"clickId": key, "price": price} for key, price in rows)), slice_keys=keys)
 
     keys.next_listing()
     page(("a", "1"), ("b", "1"), ("c", "1"))
@@ -259,7 +261,7 @@ def test_repeated_keys_do_not_depend_on_the_bound_of_memory(kind: Any, seed: int
         for pages in listings:
             keys.next_listing()
             for page in pages:
-                one = decode_one(shape, an_array(*page), keys=keys)
+                one = decode_one(shape, an_array(*page), slice_keys=keys)
                 rows = [(row.click_id, row.price) for row in one.batch.rows]
                 found.append((one.count, one.fresh, one.repeated, one.superseded, rows, reasons(one)))
         return found

@@ -80,11 +80,11 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     """
     keys = SliceKeys()
     shape = compiled()
-    decode_one(shape, an_array({"clickId": "before"}), keys=keys)
+    decode_one(shape, an_array({"clickId": "before"}), slice_keys=keys)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
     elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
 
-    parts = list(shape.build([an_array(*elements)], keys=keys))
+    parts = list(shape.build([an_array(*elements)], slice_keys=keys))
 
     assert sum(len(part.batch) for part in parts) == 4000
     assert [sum(one) for one in zip(*[(p.repeated, p.fresh) for p in parts], strict=True)] == [2, 4002]
@@ -124,7 +124,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     for only_page in (True, False):
         keys = SliceKeys(bound=bound)
         keys.next_listing(only_page=only_page)
-        both.append(list(shape.build((Items(raw=raw),), keys=keys)))
+        both.append(list(shape.build((Items(raw=raw),), slice_keys=keys)))
 
     found = [
         (

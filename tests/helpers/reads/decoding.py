@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from penstock._decode import ColumnOptions, DecodedChunk, Requested, RowBuilder, compile_stream
+from penstock._decode import ColumnOptions, DecodedChunk, Requested, RowBuilder, SliceKeys, compile_stream
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import column, derived, personal, record, row_key, secret
@@ -50,10 +50,15 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
-def decode_one(shape: RowBuilder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> DecodedChunk:
+def decode_one(
+    shape: RowBuilder,
+    items: Items,
+    columns: Mapping[str, Any] | None = None,
+    slice_keys: SliceKeys | None = None,
+    **more: Any,
+) -> DecodedChunk:
     """The one batch of a run of elements."""
-    keys = more.pop("keys", None)
-    (decoded,) = shape.build((items,), Requested(columns or {}, **more), keys)
+    (decoded,) = shape.build((items,), Requested(columns or {}, **more), slice_keys)
     return decoded
 
 

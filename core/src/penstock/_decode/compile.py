@@ -129,7 +129,7 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> RowBuilder
     return RowBuilder(
         layout=layout,
         parser=RecordParser(columns, raw=raw, nested=options.nested, rejects=rejects),
-        rules=ColumnRules(
+        column_rules=ColumnRules(
             columns=columns,
             raw=raw,
             nested=tuple(column.name for column in sent_json if not column.secret),
@@ -141,7 +141,7 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> RowBuilder
             rejects=rejects,
         ),
         measures=Measures.of(columns, hidden, _dimensions(declared)),
-        keys=KeyRules(
+        key_rules=KeyRules(
             columns=columns,
             key=stream.key,
             identity=_identity(declared),

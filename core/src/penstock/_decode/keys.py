@@ -50,7 +50,9 @@ class KeyRules:
     def _default_nullable(self) -> tuple[str, ...]:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
-    def check(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison, stamps: Mapping[str, Any]) -> int:
+    def check(
+        self, chunk: DecodingChunk, slice_keys: SliceKeys, comparison: RowComparison, stamps: Mapping[str, Any]
+    ) -> int:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count what came
         before: equal rows, and rejected elements. ``stamps``: of the request.
@@ -59,16 +61,16 @@ class KeyRules:
         before this check, their contents.
         """
         rejected_before = len(chunk.rejected)
-        fresh = self._check_rows(chunk, keys, comparison)
+        fresh = self._check_rows(chunk, slice_keys, comparison)
         if chunk.rejected:
             unchecked = {position for position, _ in chunk.rejected[:rejected_before]}  # all of them count as fresh
-            fresh -= len(unchecked & self._drop_rejected_again(chunk, keys, stamps))
+            fresh -= len(unchecked & self._drop_rejected_again(chunk, slice_keys, stamps))
         return fresh
 
-    def _check_rows(self, chunk: DecodingChunk, keys: SliceKeys, comparison: RowComparison) -> int:
+    def _check_rows(self, chunk: DecodingChunk, slice_keys: SliceKeys, comparison: RowComparison) -> int:
         """The number of elements with a key that no earlier page of the listing had; see :meth:`check`."""
         if self._row_keys:
-            return self._number_rows(chunk, keys) + len(chunk.rejected) + chunk.repeated
+            return self._number_rows(chunk, slice_keys) + len(chunk.rejected) + chunk.repeated
         if not self.key:
             return chunk.count
         if self._nullable:
@@ -76,19 +78,19 @@ class KeyRules:
         chunk_keys = list(map(attrgetter(*self.identity), chunk.rows))
         numbers = comparison.numbers(chunk)
         unique = dict(zip(chunk_keys, numbers, strict=True))
-        seen = keys.find(unique.keys())
+        seen = slice_keys.find(unique.keys())
         if len(unique) == len(chunk_keys) and not seen:
-            keys.add(unique)
+            slice_keys.add(unique)
             return chunk.count
         former_numbers = {key: before.number for key, before in seen.items()}
         digests, former = comparison.digests(chunk, numbers, former_numbers)
         delivered = self._drop_repeats(chunk, chunk_keys, digests, former, seen)
         in_other_listing = {key: before.number for key, before in seen.items() if before.where == OTHER_LISTING}
-        keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
+        slice_keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
         return chunk.count - sum(map(earlier.__contains__, chunk_keys))
 
-    def _drop_rejected_again(self, chunk: DecodingChunk, keys: SliceKeys, stamps: Mapping[str, Any]) -> set[int]:
+    def _drop_rejected_again(self, chunk: DecodingChunk, slice_keys: SliceKeys, stamps: Mapping[str, Any]) -> set[int]:
         """
         Count the rejected elements that an earlier page had as repeated, as the rows of a listing that is read twice.
         ``stamps``: of the request; an element with others is another record. So is an element without its key: equal
@@ -107,7 +109,7 @@ class KeyRules:
             for position, _ in chunk.rejected
             if self._states_key(raw[position])
         }
-        seen = keys.find(dict.fromkeys(identities.values()).keys())
+        seen = slice_keys.find(dict.fromkeys(identities.values()).keys())
         again = {
             position
             for position, identity in identities.items()
@@ -115,7 +117,7 @@ class KeyRules:
         }
         chunk.repeated += len(again)
         chunk.rejected = [rejected for rejected in chunk.rejected if rejected[0] not in again]
-        keys.add({identity: 0 for position, identity in identities.items() if position not in again})
+        slice_keys.add({identity: 0 for position, identity in identities.items() if position not in again})
         return {position for position in again if seen[identities[position]].where == EARLIER_PAGE}
 
     def _states_key(self, element: Raw) -> bool:
@@ -179,7 +181,7 @@ class KeyRules:
         is_personal = any(self.columns[name].personal for name in self.key)
         return "" if is_personal else clip(self._key_text(row), 200)
 
-    def _number_rows(self, chunk: DecodingChunk, keys: SliceKeys) -> int:
+    def _number_rows(self, chunk: DecodingChunk, slice_keys: SliceKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(chunk.rows)
         days = get_column(chunk.rows, self.day) if self.day is not None else repeat(None)
@@ -191,14 +193,14 @@ class KeyRules:
                 blake2b(b"%b%b%b" % (name, str(day).encode(), content), digest_size=16).digest()
                 for content, day in zip(contents, days, strict=False)
             ]
-            seen = keys.find(dict.fromkeys(identities).keys())
+            seen = slice_keys.find(dict.fromkeys(identities).keys())
             occurrences = {identity: before.number for identity, before in seen.items()}
             row_keys = []
             for content, identity in zip(contents, identities, strict=True):
                 occurrences[identity] = number = occurrences.get(identity, 0) + 1
                 row_keys.append(blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest())
             set_column_each(chunk.rows, column.name, row_keys)
-            keys.add(occurrences)
+            slice_keys.add(occurrences)
             earlier = {identity for identity, before in seen.items() if before.where == EARLIER_PAGE}
             fresh = len(identities) - sum(map(earlier.__contains__, identities))
         return fresh

@@ -81,35 +81,35 @@ class RowBuilder:
     """
     Builds the typed rows of one stream, chunk by chunk. :func:`penstock._decode.compile.compile_stream` makes it.
 
-    ``layout``: the columns that are delivered. ``parser``, ``rules``, ``measures`` and ``keys`` do the steps of
-    :meth:`build_chunk`; ``derived`` are the streams cut from this one, in their order.
+    ``layout``: what is delivered. ``parser``, ``column_rules``, ``measures`` and ``key_rules`` do the steps
+    of :meth:`build_chunk`; ``derived`` are the streams cut from this one, in their order.
     """
 
     layout: Layout
     parser: RecordParser
-    rules: ColumnRules
+    column_rules: ColumnRules
     measures: Measures
-    keys: KeyRules
+    key_rules: KeyRules
     derived: tuple["DerivedRowBuilder", ...]
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """Every column, hidden ones too."""
-        return self.rules.columns
+        return self.column_rules.columns
 
     @property
     def day_of(self) -> str | None:
         """The column from which a row's day is read, if there is one."""
-        return self.rules.day_of
+        return self.column_rules.day_of
 
     def column_of_day(self, default: str | None = None) -> Column | None:
         """The column from which a row's day is read, else the column ``default``; None if there is neither."""
-        name = self.rules.day_of or default
-        return self.rules.columns.get(name) if name is not None else None
+        name = self.column_rules.day_of or default
+        return self.column_rules.columns.get(name) if name is not None else None
 
     @property
     def rejects(self) -> Rejects:
-        return self.rules.rejects
+        return self.column_rules.rejects
 
     @cached_property
     def streams(self) -> "tuple[RowBuilder, ...]":
@@ -122,7 +122,7 @@ class RowBuilder:
         return tuple(stream.layout for stream in self.streams)
 
     def build(
-        self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, keys: SliceKeys | None = None
+        self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, slice_keys: SliceKeys | None = None
     ) -> Iterator[DecodedChunk]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
@@ -130,15 +130,15 @@ class RowBuilder:
 
         Stamps are converted to the column's type; those of ``items`` override those of ``requested``. If the provider
         sends a stamped column too, the stamp fills its nulls, and a row with another value is rejected, since it
-        belongs to another partition or parent. ``keys``: those of the pages of the slice before this one.
+        belongs to another partition or parent. ``slice_keys``: of the pages of the slice before this one.
 
         Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
         for files of lines, which the envelope does not check.
         """
-        keys = SliceKeys() if keys is None else keys
-        keys.next_page()
+        slice_keys = SliceKeys() if slice_keys is None else slice_keys
+        slice_keys.next_page()
         comparison: RowComparison = BY_DIGEST
-        if keys.only_page and isinstance(items, tuple) and len(items) == 1 and items[0].format == "array":
+        if slice_keys.only_page and isinstance(items, tuple) and len(items) == 1 and items[0].format == "array":
             comparison = ByReadingAgain(partial(self._read_again, requested))
         files: dict[str, _File] = {}  # by path: a file comes in blocks
         unmarked = UnmarkedTotal(self.measures) if self.measures.dimensions else None
@@ -154,7 +154,7 @@ class RowBuilder:
             state = AnswerState(file.totals, unmarked, comparison)
             try:
                 for elements in chunks_of(runs, file.elements):
-                    decoded = self.build_chunk(DecodingChunk(elements), requested, keys, state)
+                    decoded = self.build_chunk(DecodingChunk(elements), requested, slice_keys, state)
                     file.elements += decoded.count
                     yield decoded
                     del elements, decoded  # else the rows of two chunks are in memory
@@ -164,19 +164,20 @@ class RowBuilder:
             unmarked.check()
 
     def build_chunk(
-        self, chunk: DecodingChunk, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
+        self, chunk: DecodingChunk, requested: Requested, slice_keys: SliceKeys, state: AnswerState = NO_STATE
     ) -> DecodedChunk:
         """Decode a chunk, in seven steps."""
         row_type = self.parser.parse(chunk)  # 1. Bytes to rows; elements that do not fit are rejected.
-        self.rules.apply(chunk, requested)  # 2. Stamps, amounts and days.
+        self.column_rules.apply(chunk, requested)  # 2. Stamps, amounts and days.
         if state.totals is not None:
             state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
         if state.unmarked is not None:
             state.unmarked.reject(chunk, self.rejects)
-        fresh = self.keys.check(chunk, keys, state.comparison, requested.stamps)  # 4. What came before is dropped.
+        # 4. What came before is dropped.
+        fresh = self.key_rules.check(chunk, slice_keys, state.comparison, requested.stamps)
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
-        for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
+        for name in self.column_rules.rejects.hidden:  # 7. Columns that are not delivered.
             set_column(chunk.rows, name, UNSET)
         set_column(chunk.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
         return _decoded(self.layout, chunk, derived, fresh, absent)
@@ -185,7 +186,7 @@ class RowBuilder:
         """The rows of some elements of the whole array, as the first two steps of :meth:`build_chunk` made them."""
         again = DecodingChunk(elements.of_array(indices))
         self.parser.parse(again)
-        self.rules.apply(again, requested)
+        self.column_rules.apply(again, requested)
         return again.rows
 
     def _invalid_json(self, error: Exception) -> PenstockError:

@@ -32,7 +32,7 @@ class Loader:
     context: SliceContext
     counts: SliceCounts
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
-    keys: SliceKeys = field(factory=SliceKeys, init=False)
+    slice_keys: SliceKeys = field(factory=SliceKeys, init=False)
     _writer: ChunkWriter = field(init=False)
     output: ChunkWriter | HeldChunks = field(init=False)  # the writer, or what holds the chunks before it
 
@@ -67,7 +67,7 @@ class Loader:
 
     def hold(self) -> HeldChunks:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or until they are too many."""
-        self.keys.savepoint()
+        self.slice_keys.savepoint()
         held = self.output = HeldChunks(self._writer)
         return held
 
@@ -80,7 +80,7 @@ class Loader:
         """Drop the held rows. False if there were too many to hold, so that they were written."""
         self.output = self._writer
         if held.are_complete:
-            self.keys.rollback()
+            self.slice_keys.rollback()
         return held.are_complete
 
     # --- pages --------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Loader:
         span = self._span(slice_) if self.context.planned.stream.inexact_bounds else None
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         count = fresh = 0
-        for decoded in self.context.components.row_builder.build(result.answer.items, requested, self.keys):
+        for decoded in self.context.components.row_builder.build(result.answer.items, requested, self.slice_keys):
             loaded = _as_repeated(decoded) if repeat else decoded
             count += loaded.count
             fresh += loaded.fresh

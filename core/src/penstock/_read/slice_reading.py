@@ -143,7 +143,7 @@ class SliceReading:
         """Read listings one after the other. Their first pages are requested together, with that of the first."""
         for listing in listings:
             calls = tuple([call for each in listings for call in each.first_calls]) if listing is listings[0] else ()
-            self.loader.keys.next_listing(only_page=only_page)
+            self.loader.slice_keys.next_listing(only_page=only_page)
             yield from self._read_pages(slice_part, listing, calls)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.context.stream_history.searched < LISTINGS_SEARCHED:
