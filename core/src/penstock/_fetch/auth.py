@@ -105,13 +105,13 @@ class Signer:
                 self._log_in()
             return self._current
 
-    def lend(self, used: str | None) -> Grant:
+    def lend(self, expired_token: str | None) -> Grant:
         """
-        The grant for another process, which renews it as this one does; renewed first if it is still ``used``, the
-        token that was refused there. Raises PluginError if the authenticator needs none here.
+        The grant for another process, which renews it as this one does; renewed first if it is still
+        ``expired_token``, which was refused there. Raises PluginError if the authenticator needs none here.
         """
         current = self._current
-        grant = self.grant(current if current is not None and used == current.token.reveal() else None)
+        grant = self.grant(current if current is not None and expired_token == current.token.reveal() else None)
         if grant is None:
             authenticator = type(self.authenticator).__name__
             raise PluginError(f"{authenticator}.grant_request returned a request in a worker, and none here")
@@ -119,11 +119,11 @@ class Signer:
             return Grant(grant.token)
         return Grant(grant.token, max(0.0, self._renew_at - self.clock.monotonic()) / RENEWED_AT_SHARE)
 
-    def correct_clock(self, response: Response, used: timedelta) -> bool:
+    def correct_clock(self, response: Response, signed_skew: timedelta) -> bool:
         """
         Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than
-        ``TOLERATED_PROVIDER_SKEW`` from the time of the refused attempt, whose skew was ``used``: another thread may
-        have corrected the skew meanwhile.
+        ``TOLERATED_PROVIDER_SKEW`` from the time of the refused attempt, whose skew was ``signed_skew``: another
+        thread may have corrected the skew meanwhile.
 
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.
@@ -132,7 +132,7 @@ class Signer:
         if provider_time is None:
             return False
         skew = timedelta(seconds=round((provider_time - response.received_at).total_seconds()))
-        if abs(skew - used) <= TOLERATED_PROVIDER_SKEW or abs(skew) > MAX_PROVIDER_SKEW:
+        if abs(skew - signed_skew) <= TOLERATED_PROVIDER_SKEW or abs(skew) > MAX_PROVIDER_SKEW:
             return False
         self.skew = skew
         return True

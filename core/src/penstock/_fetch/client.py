@@ -67,14 +67,16 @@ class SourceClient:
         self._judge = SourceJudge(source.connector)
         self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
-        self._make_call = self._attempt if self.recording is None else partial(self._attempt_recorded, self.recording)
+        self._make_call = (
+            self._call_provider if self.recording is None else partial(self._call_recorded, self.recording)
+        )
 
     def send(self, operation: Operation[Result]) -> Result:
         """The result of a write, with the credentials of the source; raises its error."""
         return self._retry_loop_for(None).run(operation)
 
     def signer(self, account: str | None = None) -> Signer:
-        """It has the credentials of this account, if its table has any, else those of the source."""
+        """The signer with the credentials of this account, if its table has any, else with those of the source."""
         return self._retry_loop_for(account).signer
 
     def _retry_loop_for(self, account: str | None) -> RetryLoop:
@@ -85,7 +87,7 @@ class SourceClient:
                 shared_grant = partial(self.peers.grant, self.source.name, owner) if self.peers.shares_tokens else None
                 signer = Signer(
                     self.source.authenticator(owner),
-                    self._log_in,
+                    self._send_login,
                     self.clock,
                     store=TokenStore(self.source.token_store, self.clock),
                     account=owner,
@@ -127,7 +129,7 @@ class SourceClient:
         """Whether the provider accepted a request with these credentials, in any process of the run."""
         return owner in self.working_credentials or self.peers.have_working_credentials(self.source.name, owner)
 
-    def _attempt(self, call: Call) -> CallResult:
+    def _call_provider(self, call: Call) -> CallResult:
         """The result of a call to the provider."""
         read = ReadOperation(call, self._judge, self._log, self.parking, self.clock)
         try:
@@ -138,9 +140,9 @@ class SourceClient:
                 self.parking.park(error)
             return CallResult(call=call, response=read.response, error=error)
 
-    def _attempt_recorded(self, recording: ExchangeRecording, call: Call) -> CallResult:
+    def _call_recorded(self, recording: ExchangeRecording, call: Call) -> CallResult:
         """The result of a call, which is recorded, or replayed."""
-        return recording.exchange(self.source, call, partial(self._attempt, call), self._replay)
+        return recording.exchange(self.source, call, partial(self._call_provider, call), self._replay)
 
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
@@ -148,10 +150,10 @@ class SourceClient:
         self._log.count(call, requests=1)
         return self._judge(call, response)
 
-    def _log_in(self, request: Request) -> Response:
+    def _send_login(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, decoder=None, lenient=True)
-        retry_loop = self._new_retry_loop(Signer(Unsigned(), self._log_in, self.clock))
+        retry_loop = self._new_retry_loop(Signer(Unsigned(), self._send_login, self.clock))
         login = ReadOperation(call, self._judge.judge_login, self._log, self.parking, self.clock)
         response = retry_loop.run(login).response
         assert response is not None, "a result without an error has a response"
