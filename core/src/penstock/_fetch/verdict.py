@@ -67,7 +67,7 @@ def _placed(verdict: Verdict, request: Request) -> Verdict:
 
 
 def judge_response(
-    provider: str, call: Call, response: Response, judges: Sequence[Judge], reason: Sequence[str] = ()
+    provider: str, call: Call, response: Response, judges: Sequence[Judge], reason_paths: Sequence[str] = ()
 ) -> tuple[Verdict, Answer]:
     """
     The verdict on a response, and the answer in its body.
@@ -80,7 +80,7 @@ def judge_response(
         answer, problem = _decoded(call.decoder, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
-    verdict = _judged(judges, response, answer) or _by_status_of_call(provider, call, response, reason)
+    verdict = _judged(judges, response, answer) or _by_status_of_call(provider, call, response, reason_paths)
     if not isinstance(verdict, Accept):
         return _with_credentials_in_mind(verdict, call, response), answer or Answer()
     if verdict.answer is not None:
@@ -101,11 +101,11 @@ def _judged(judges: Sequence[Judge], response: Response, answer: Answer | None) 
     return None
 
 
-def _by_status_of_call(provider: str, call: Call, response: Response, reason: Sequence[str]) -> Verdict:
+def _by_status_of_call(provider: str, call: Call, response: Response, reason_paths: Sequence[str]) -> Verdict:
     """The verdict of the HTTP status. 202 to a call with a decoder means that there is no answer yet."""
     if response.status == 202 and call.decoder is not None and not call.lenient:
         return Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
-    return by_status(provider, call.request, response, reason, call.account)
+    return by_status(provider, call.request, response, reason_paths, call.account)
 
 
 def _with_credentials_in_mind(verdict: Verdict, call: Call, response: Response) -> Verdict:
@@ -211,7 +211,7 @@ def judges_of(connector: Connector, stream: Stream | None) -> tuple[Judge, ...]:
 
 
 def status_judge(
-    provider: str, table: Mapping[int, StatusRule], reason: Sequence[str], action: str | None = None
+    provider: str, table: Mapping[int, StatusRule], reason_paths: Sequence[str], action: str | None = None
 ) -> Judge:
     """
     A judge by a table of statuses. Its messages contain the provider, the name of the action, the status, the
@@ -223,17 +223,17 @@ def status_judge(
         rule = table.get(response.status)
         if rule is None or isinstance(rule, Skip):
             return rule
-        words = response.reason(reason) if rule.quoted else ""
+        words = response.reason(reason_paths) if rule.quoted else ""
         return rule.verdict(f"{answered} {response.status}{f': {words}' if words else ''}")
 
     return judge
 
 
 def by_status(
-    provider: str, request: Request, response: Response, reason: Sequence[str] = (), account: str | None = None
+    provider: str, request: Request, response: Response, reason_paths: Sequence[str] = (), account: str | None = None
 ) -> Verdict:
     """
-    The verdict by the HTTP status alone, if no judge has one. ``reason``: the paths of the reason in a body.
+    The verdict by the HTTP status alone, if no judge has one. ``reason_paths``: of the reason in a body.
     """
     status = response.status
     partial = status == 206 and not _whole_range(response.header("content-range"))
@@ -242,7 +242,7 @@ def by_status(
     answered = f"{provider} answered with HTTP {status}"
     if partial:
         return Retry(BrokenBodyError(f"{answered}: a part of the body, though the request names no range"))
-    words = response.reason(reason)
+    words = response.reason(reason_paths)
     seen = f"{answered}: {words}" if words else answered
     if status == 429:
         return Retry(ThrottledError(seen, "Lower requests_per_second."), throttle=True)
