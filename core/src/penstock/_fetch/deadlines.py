@@ -43,11 +43,11 @@ class NetworkAttempt:
     def cut(self) -> None:
         """Make the thread that waits on this attempt's socket wake up."""
         self.was_cut = True
-        current = (self.connection.sock if self.connection is not None else None) or self.socket
-        if isinstance(current, socket.socket):  # TLS inside TLS is not one; it ends with its timeout
+        connected = (self.connection.sock if self.connection is not None else None) or self.socket
+        if isinstance(connected, socket.socket):  # TLS inside TLS is not one; it ends with its timeout
             with contextlib.suppress(OSError):
                 # Not the method of an SSL socket: it would first let go of the TLS state that the other thread uses.
-                socket.socket.shutdown(current, socket.SHUT_RDWR)
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 class _Current(threading.local):
@@ -65,7 +65,7 @@ WATCH_S = 0.1  # maximum delay until a deadline takes effect
 
 
 @define(eq=False, repr=False)
-class Deadlines:
+class AttemptDeadlines:
     """The attempts under way. A socket's own timeout starts anew with every byte, so it bounds no attempt."""
 
     closed: threading.Event = field(factory=threading.Event, init=False)

@@ -101,13 +101,13 @@ def sendable(url: str) -> str:
     if _SENDABLE.fullmatch(url):
         return url
     try:
-        authority, target = split(url)
+        authority, target = authority_and_target(url)
     except (AssertionError, UnicodeError):
         return url  # no address: the origin rule refuses it
     return f"{url.partition(':')[0]}://{authority}{target}"
 
 
-def split(url: str) -> tuple[str, str]:
+def authority_and_target(url: str) -> tuple[str, str]:
     """Authority (for ``Host``) and target of ``url``, the latter byte for byte but for what HTTP cannot carry."""
     address = _ADDRESS.match(url)
     assert address is not None, "checked before"

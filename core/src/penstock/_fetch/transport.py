@@ -28,9 +28,9 @@ from penstock._fetch.body import (
     read_body,
 )
 from penstock._fetch.connections import Connections
-from penstock._fetch.deadlines import IDLE_S, Deadlines, NetworkAttempt, current
+from penstock._fetch.deadlines import IDLE_S, AttemptDeadlines, NetworkAttempt, current
 from penstock._fetch.network_errors import SOURCE_KEY, reason_of
-from penstock._fetch.origin import Boundary, absolute, brief, check_parameters, host_of, sendable, split
+from penstock._fetch.origin import Boundary, absolute, authority_and_target, brief, check_parameters, host_of, sendable
 from penstock._util.clock import Clock
 from penstock.errors import (
     BoundExceededError,
@@ -92,7 +92,7 @@ class Transport:
     _timeout: urllib3.Timeout = field(init=False)
     _body_bound: Bound = field(init=False)
     _file_bound: Bound = field(init=False)
-    _deadlines: Deadlines = field(factory=Deadlines, init=False)
+    _deadlines: AttemptDeadlines = field(factory=AttemptDeadlines, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._body_bound = Bound(self.max_body_bytes)
@@ -141,7 +141,7 @@ class Transport:
 
     def _attempt(self, request: Request, url: str, origin: str, deadline: float) -> Response:
         max_idle_s = IDLE_S if request.method in ("GET", "HEAD") and not request.is_write else IDLE_WRITE_S
-        attempt = current.attempt = NetworkAttempt(deadline, split(url), max_idle_s=max_idle_s)
+        attempt = current.attempt = NetworkAttempt(deadline, authority_and_target(url), max_idle_s=max_idle_s)
         http_response = None
         try:
             http_response = self._send(request, url, origin, attempt)
