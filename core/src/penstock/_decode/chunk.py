@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field
 from msgspec import Raw, ValidationError
@@ -14,6 +14,21 @@ from msgspec import Raw, ValidationError
 from penstock._decode.elements import DICTS, LISTS, NO_ELEMENTS, NULL, RAWS, Elements, array_of
 from penstock.model import EXACT_JSON, Rejected
 from penstock.records import Column
+
+
+class RejectedElement(NamedTuple):
+    """An element that is no row. ``position``: its index among the elements of its chunk."""
+
+    position: int
+    rejected: Rejected
+
+
+class UnreadValue(NamedTuple):
+    """A value that did not fit its nullable column, and became null. ``position``: of its element in the chunk."""
+
+    position: int
+    path: str
+    reason: str
 
 
 @define(eq=False, repr=False)
@@ -26,10 +41,10 @@ class DecodingChunk:
     elements: Elements
     rows: list[Any] = field(factory=list)
     positions: Sequence[int] = ()
-    rejected: list[tuple[int, Rejected]] = field(factory=list)  # with their positions
+    rejected: list[RejectedElement] = field(factory=list)
     unknown: set[str] = field(factory=set)
     members: set[str] = field(factory=set)  # all that the elements have; filled where some of them are unknown
-    unread: list[tuple[int, str, str]] = field(factory=list)  # position, path and reason of values that became null
+    unread: list[UnreadValue] = field(factory=list)
     uniform: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     count: int = 0  # elements, once they are read
     repeated: int = 0  # rows dropped: equal to an earlier row of the slice, or of another slice by their time

@@ -179,9 +179,9 @@ class ColumnRules:
             values = [
                 _as_column_type(column, value) if isinstance(value, (list, dict)) else typed[value] for value in values
             ]
-            bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
+            reasons = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
-            self.rejects.reject(chunk, bad)
+            self.rejects.reject(chunk, reasons)
         if column.added:
             chunk.uniform.pop(name, None)
             set_column_each(chunk.rows, name, values)

@@ -60,7 +60,7 @@ class Elements:
     stamps: Mapping[str, list[Any]] = field(factory=dict)  # a stamp for each element
     starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
     path: Callable[[int], str] = lambda run: "$"  # path of a run in the body
-    names: int = 0  # number of columns of CSV
+    header_length: int = 0  # number of columns of CSV
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     whole_array: Sequence[Raw] = ()
     _raw: list[Raw] | None = None
@@ -206,7 +206,7 @@ def _csv_chunk(items: Items, data: bytes) -> Elements:
         common_stamps=items.columns,
         starts=[-items.first],
         path=lambda run: items.path,
-        names=len(header),
+        header_length=len(header),
         totals=[dict(zip(header, row, strict=False)) for row in totals],
     )
 

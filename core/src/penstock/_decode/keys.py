@@ -63,7 +63,7 @@ class KeyRules:
         rejected_before = len(chunk.rejected)
         fresh = self._check_rows(chunk, slice_keys, comparison)
         if chunk.rejected:
-            unchecked = {position for position, _ in chunk.rejected[:rejected_before]}  # all of them count as fresh
+            unchecked = {element.position for element in chunk.rejected[:rejected_before]}  # all of them count as fresh
             fresh -= len(unchecked & self._drop_rejected_again(chunk, slice_keys, stamps))
         return fresh
 
@@ -116,7 +116,7 @@ class KeyRules:
             if identity in seen and seen[identity].where != THIS_PAGE
         }
         chunk.repeated += len(again)
-        chunk.rejected = [rejected for rejected in chunk.rejected if rejected[0] not in again]
+        chunk.rejected = [element for element in chunk.rejected if element.position not in again]
         slice_keys.add({identity: 0 for position, identity in identities.items() if position not in again})
         return {position for position in again if seen[identities[position]].where == EARLIER_PAGE}
 
@@ -150,7 +150,7 @@ class KeyRules:
         """
         delivered: dict[Any, int] = {}
         repeated: set[int] = set()
-        bad: dict[int, tuple[str, str]] = {}
+        rejected: dict[int, tuple[str, str]] = {}
         for index, (key, digest) in enumerate(zip(keys, digests, strict=True)):
             on_page = delivered.get(key)
             before = former.get(key) if on_page is None else digests[on_page]
@@ -167,9 +167,9 @@ class KeyRules:
             else:
                 where = seen[key].where if key in seen else THIS_PAGE
                 text = self._key_text(chunk.rows[index])
-                bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
-        self.rejects.add(chunk, bad)
-        chunk.drop(repeated | bad.keys())
+                rejected[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
+        self.rejects.record_rejected(chunk, rejected)
+        chunk.drop(repeated | rejected.keys())
         chunk.repeated += len(repeated)
         return delivered
 

@@ -157,7 +157,7 @@ class RecordParser:
             row = shape.received(**self._attributes(members, unread))
         self._keep_unknown(chunk, row, members)
         for column, reason, value in unread:
-            self._rejects.unread(chunk, position, column, reason, row, value)
+            self._rejects.keep_unread(chunk, position, column, reason, row, value)
         return row
 
     def _attributes(self, members: Mapping[str, Raw], unread: list[_Unread]) -> dict[str, Any]:
@@ -266,6 +266,6 @@ def _reason_of_no_object(elements: Elements, position: int, element: Raw) -> str
     number = len(RAWS.many.decode(element))
     fields = "field" if number == 1 else "fields"
     advice = ""
-    if elements.names == 1 < number and position == 0:
+    if elements.header_length == 1 < number and position == 0:
         advice = "; where lines stand before the header, name its first columns in ReportFile(header=...)"
-    return f"{number} {fields} for {elements.names} names{advice}"
+    return f"{number} {fields} for {elements.header_length} names{advice}"

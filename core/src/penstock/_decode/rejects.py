@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
-from penstock._decode.chunk import DecodingChunk, get_column, set_column_each
+from penstock._decode.chunk import DecodingChunk, RejectedElement, UnreadValue, get_column, set_column_each
 from penstock._decode.conversion import Misfits, NoObject, bounded
 from penstock._decode.masks import Masks
 from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
@@ -17,8 +17,8 @@ from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
 from penstock.sinks import EXTRA
 
-Bad = Mapping[int, tuple[str, str]]
-"""Index of a row -> (column, reason)."""
+RejectReasons = Mapping[int, tuple[str, str]]
+"""Index of a row -> the column for whose value it is rejected, and the reason."""
 
 
 def add_extra(row: Any, member: str, value: Any) -> None:
@@ -71,9 +71,11 @@ class Rejects:
             self.reject(chunk, {index: (column.name, reason) for index, reason in misfits.items()})
             return
         for index, reason in misfits.items():
-            self.unread(chunk, chunk.positions[index], column, reason, chunk.rows[index], values[index])
+            self.keep_unread(chunk, chunk.positions[index], column, reason, chunk.rows[index], values[index])
 
-    def unread(self, chunk: DecodingChunk, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
+    def keep_unread(
+        self, chunk: DecodingChunk, position: int, column: Column, reason: str, row: Any, value: Any
+    ) -> None:
         """Keep the value that became null in the row's ``_extra``, and count it."""
         if column.name in self.hidden:
             return
@@ -85,7 +87,7 @@ class Rejects:
             add_extra(row, column.member, mask_json(self.extra_masks.apply(received)))
         path, index = chunk.elements.locate(position)
         where = f"{path}[{index}].{column.member or column.derived_of}"
-        chunk.unread.append((position, where, self._reason(column, reason)))
+        chunk.unread.append(UnreadValue(position, where, self._reason(column, reason)))
 
     def mask_extras(self, chunk: DecodingChunk) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
@@ -99,15 +101,15 @@ class Rejects:
                 chunk.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain]
             )
 
-    def reject(self, chunk: DecodingChunk, bad: Bad) -> None:
+    def reject(self, chunk: DecodingChunk, reasons: RejectReasons) -> None:
         """Reject these rows and remove them from the chunk."""
-        if bad:
-            self.add(chunk, bad)
-            chunk.drop(bad.keys())
+        if reasons:
+            self.record_rejected(chunk, reasons)
+            chunk.drop(reasons.keys())
 
-    def add(self, chunk: DecodingChunk, bad: Bad) -> None:
+    def record_rejected(self, chunk: DecodingChunk, reasons: RejectReasons) -> None:
         """Add these rows to the rejected ones, but leave them in the chunk."""
-        for index, (name, reason) in bad.items():
+        for index, (name, reason) in reasons.items():
             self.reject_element(chunk, chunk.positions[index], self.columns[name], reason)
 
     def reject_element(self, chunk: DecodingChunk, position: int, column: Column | None, reason: str) -> None:
@@ -121,7 +123,7 @@ class Rejects:
             raw=self._storable(chunk.elements.raw()[position]),
             column=column.name if column is not None else "",
         )
-        chunk.rejected.append((position, rejected))
+        chunk.rejected.append(RejectedElement(position, rejected))
 
     def erased(self, rejected: Rejected) -> Rejected:
         """A record that an earlier reading rejected, as this one would store it. Raw text that is no JSON goes."""

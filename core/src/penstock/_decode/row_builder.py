@@ -4,14 +4,14 @@ The row builder of one stream: the steps from the items of an answer to batches 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 from attrs import define, frozen
 from msgspec import UNSET
 
-from penstock._decode.chunk import DecodingChunk, nested_elements, set_column
+from penstock._decode.chunk import DecodingChunk, UnreadValue, nested_elements, set_column
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.elements import Elements, chunks_of, grouped
 from penstock._decode.keys import KeyRules
@@ -221,20 +221,20 @@ def _decoded(
     layout: Layout, chunk: DecodingChunk, derived: Sequence[DecodedChunk], fresh: int, absent: frozenset[str]
 ) -> DecodedChunk:
     """The result of a chunk after its last step."""
-    unread: list[tuple[str, str]] = []
+    unread: list[UnreadValue] = []
     if chunk.unread:
         delivered = set(chunk.positions)
-        unread = [(path, reason) for position, path, reason in chunk.unread if position in delivered]
-    unread_values, unread_example = len(unread), unread[0] if unread else None
+        unread = [value for value in chunk.unread if value.position in delivered]
+    unread_values, unread_example = len(unread), (unread[0].path, unread[0].reason) if unread else None
     for child in derived:
         unread_values += child.unread_values
         unread_example = unread_example or child.unread_example
-    rejected = sorted(chunk.rejected, key=itemgetter(0))
+    rejected = sorted(chunk.rejected, key=attrgetter("position"))
     return DecodedChunk(
         batch=Batch(
             layout=layout,
             rows=chunk.rows,
-            rejected=tuple([record for _, record in rejected]) if rejected else (),
+            rejected=tuple([element.rejected for element in rejected]) if rejected else (),
             unknown=tuple(sorted(chunk.unknown)),
         ),
         count=chunk.count,

@@ -182,7 +182,8 @@ class UnmarkedTotal:
     measures: Measures
     rows: int = 0
     sums: dict[str, Decimal] = field(factory=dict)
-    without: list[dict[str, Any]] = field(factory=list)  # measures of rows without a dimension, of a chunk at most two
+    # Measures of the rows without a dimension, of a chunk at most two: one of them alone may be the total.
+    candidates: list[dict[str, Any]] = field(factory=list)
 
     def reject(self, chunk: DecodingChunk, rejects: Rejects) -> None:
         """Add the rows of a chunk, and reject the row of totals if it is among them."""
@@ -196,22 +197,22 @@ class UnmarkedTotal:
         names = [measure.name for measure in self.measures.summed]
         without = self._without_dimension(chunk)
         for row in [chunk.rows[index] for index in without[:2]]:
-            self.without.append({name: value for name in names if (value := getattr(row, name)) is not None})
+            self.candidates.append({name: value for name in names if (value := getattr(row, name)) is not None})
         self.rows += len(chunk.rows)
         with localcontext(prec=1000):
             for (name, _), total in sums_of(chunk.rows, names, ()).items():
                 self.sums[name] = self.sums.get(name, Decimal(0)) + total
         if not without or not self.has_total:
             return None
-        self.without.append({})  # this one is rejected, and no further row can be one
+        self.candidates.append({})  # this one is rejected, and no further row can be one
         return without[0]
 
     @property
     def has_total(self) -> bool:
         """Whether the only row without a dimension has the sums of all other rows so far."""
-        if len(self.without) != 1 or self.rows <= 2:
+        if len(self.candidates) != 1 or self.rows <= 2:
             return False
-        (row,) = self.without
+        (row,) = self.candidates
         with localcontext(prec=1000):
             return any(row.values()) and all(self.sums[name] - value == value for name, value in row.items())
 
