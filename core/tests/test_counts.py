@@ -213,7 +213,7 @@ def test_the_longest_page_is_kept_by_size() -> None:
     """
     history = StreamHistory()
 
-    assert [history.longest(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
+    assert [history.add_page(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
         40,
         40,
         10,

@@ -238,15 +238,17 @@ class ColumnRules:
         present = [moment for moment in moments if moment is not None]
         if not present or (since <= min(present) and max(present) < before):
             return
-        end, requested = before + timedelta(days=1), days or ()
+        end_of_day_after, requested_days = before + timedelta(days=1), days or ()
         beyond = {
             index
             for index, (moment, day) in enumerate(zip(moments, days_of(moments, self.zone), strict=True))
-            if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
+            if moment is not None
+            and not since <= moment < before
+            and (day in requested_days or before <= moment < end_of_day_after)
         }
-        included = before + timedelta(seconds=1)  # where the end belongs to the requested period
+        end_included = before + timedelta(seconds=1)  # where the end belongs to the requested period
         chunk.repeated += len(beyond)
-        chunk.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < included)
+        chunk.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < end_included)
         chunk.drop(beyond)
 
     def _fill_day(self, chunk: DecodingChunk, day_column: str) -> None:

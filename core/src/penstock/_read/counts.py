@@ -81,7 +81,7 @@ class StreamHistory:
     searched: int = 0  # listings whose answers were searched for members that nothing reads
     _longest: dict[int | None, int] = field(factory=dict)  # page, by requested size
 
-    def longest(self, size: int | None, count: int) -> int:
+    def add_page(self, size: int | None, count: int) -> int:
         """
         Record a page's number of elements. Returns the largest number of a page that was requested with this size. A
         shorter page is the last of its listing. A page of the same length may not be, since the provider may cap its

@@ -322,7 +322,7 @@ class ReportsOnDemand:
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
-        pause_s, noted, broken = times.first_s or PAUSE_S, "", 0
+        pause_s, noted_state, broken_polls = times.first_s or PAUSE_S, "", 0
         began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
             result = with_response((yield (self._poll_call(submission, report),)))
@@ -333,15 +333,15 @@ class ReportsOnDemand:
             state: ReportState = Waiting()
             try:
                 state = self._state_of(result.response, age_s)
-                broken = 0
+                broken_polls = 0
             except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
-                broken += 1
-                if broken > MAX_BROKEN_POLLS:
+                broken_polls += 1
+                if broken_polls > MAX_BROKEN_POLLS:
                     raise broken_page(error).at(request=result.call.request) from None
             if not isinstance(state, Waiting):
                 return result, state
-            if state.note and state.note != noted:
-                noted = state.note
+            if state.note and state.note != noted_state:
+                noted_state = state.note
                 self.log.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return result, state
