@@ -278,6 +278,23 @@ def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, output: str) ->
     assert str(refused.value).startswith("connector-acme is broken: ")
 
 
+def test_a_stream_derived_from_changes_holds_their_whole_key() -> None:
+    """
+    By a part of it, the rows of other records would be replaced, or none. The account is held without a stamp.
+    """
+    cut = Derived(stream="clicks", column="parts", stamps={"click_id": "id"})
+    one, two = (
+        loaded([Acme(changes(key=key), parts(kind="changes", key=("click_id", "id"), derived=cut))])
+        for key in (("account_id", "id"), ("id", "price"))
+    )
+
+    assert not one.broken()
+    assert [broken.reason for broken in two.broken()] == [
+        "stream parts: derived: stamps lacks 'price' of the key of clicks, by which the rows of a record that is read "
+        "again are replaced: add it"
+    ]
+
+
 def by_offer(**changed: Any) -> Stream:
     return Stream(**{**PARTS, "name": "by_offer", "account": "offer", "requests": requests, **changed})
 

@@ -81,6 +81,7 @@ class Derived:
     """
     A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
     ``stamps`` (own column -> parent's column). It has the request, the transaction and the ledger row of its parent.
+    Of ``changes``, ``stamps`` has every column of the parent's key, except those of its account and its day.
     """
 
     stream: str

@@ -66,13 +66,17 @@ def compile_stream(
 
 
 class _Declared(NamedTuple):
-    """A stream with all its columns. ``parent``: the stream that a derived one is cut from."""
+    """
+    A stream with all its columns. ``parent``: the stream that a derived one is cut from; ``parent_key``: its own
+    columns that hold the parent's key, in the order of that key.
+    """
 
     source: str
     stream: Stream
     columns: Mapping[str, Column]
     options: ColumnOptions
     parent: Stream | None = None
+    parent_key: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,15 +100,6 @@ class _Declared(NamedTuple):
     def identifying(self) -> tuple[str, ...]:
         """The columns that a row cannot do without: its key, its partition, its day."""
         return (*self.stream.key, *self.partitioned_as.partition_columns, *([self.day_of] if self.day_of else ()))
-
-    @property
-    def parent_key(self) -> tuple[str, ...]:
-        """The columns of a derived stream that hold its parent's key."""
-        if self.parent is None or self.stream.derived is None:
-            return ()
-        return tuple(
-            name for name, parent_column in self.stream.derived.stamps.items() if parent_column in self.parent.key
-        )
 
 
 def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> dict[str, Column]:
@@ -169,8 +164,11 @@ def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> Derive
         raise TypeError(f"{child.name} is not derived from a column of {parent.stream.name}")
     columns = {column.name: column for column in columns_of_derived(child, layout, parent.columns)}
     options = parent.options._replace(needed=tuple(cut.stamps))
-    declared = _Declared(parent.source, child, columns, options, parent=parent.stream)
-    return DerivedRowBuilder(_compile(declared), parent.columns[cut.column], stamps_of(child, layout))
+    stamps = stamps_of(child, layout)
+    holding = {parent_column: name for name, parent_column in reversed(stamps.items())}  # the first stamp of each
+    parent_key = tuple(holding[name] for name in layout.key if name in holding)
+    declared = _Declared(parent.source, child, columns, options, parent=parent.stream, parent_key=parent_key)
+    return DerivedRowBuilder(_compile(declared), parent.columns[cut.column], stamps)
 
 
 def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[str, Column]) -> tuple[Column, ...]:

@@ -91,3 +91,11 @@ def _problems_in_parent(stream: Stream, others: Mapping[str, Stream], columns_of
     for what, name, of_parent in (("account", stream.account, cut_from.account), ("day", stream.day, cut_from.day)):
         if name is not None and name != of_parent:
             yield f"{what} is {name!r}; it is derived from {cut_from.name}, whose {what} is {of_parent!r}: leave it out"
+    if cut_from.kind == "changes":
+        held = (*cut_from.partition_columns, *stream.derived.stamps.values())
+        yield from (
+            f"derived: stamps lacks {name!r} of the key of {cut_from.name}, by which the rows of a record that is read "
+            "again are replaced: add it"
+            for name in cut_from.key
+            if name not in held
+        )
