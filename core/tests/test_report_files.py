@@ -183,6 +183,15 @@ def test_a_row_with_too_many_fields_is_rejected_with_the_numbers() -> None:
     assert rejected_of(decoded) == [("$[0]", "5 fields for 4 names")]
 
 
+def test_a_cell_may_be_long() -> None:
+    """
+    A text of more than 128 KiB, at which Python's csv module gives up, is read as any other.
+    """
+    long = "n" * 200_000
+
+    assert [campaign for campaign, _, _ in rows(read(GOOD.replace("North", long)))] == [long, "South"]
+
+
 def test_days_of_another_form_are_no_days() -> None:
     """
     Where the format is not declared, a record whose day cannot be read is rejected, for its day column.

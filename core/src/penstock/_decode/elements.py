@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from penstock.errors import BrokenBodyError
 from penstock.model import EXACT_JSON, Items
+from penstock.report_files import MAX_RECORD_BYTES
 
 
 class Decoders(NamedTuple):
@@ -190,6 +191,7 @@ def _csv_chunk(items: Items, data: bytes) -> Elements:
     length than the header becomes an array, which is no record, so that this row alone is rejected.
     """
     header = items.header
+    csv.field_size_limit(MAX_RECORD_BYTES)  # of the process; else a cell is at most 128 KiB
     try:
         reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=items.delimiter, strict=True)
         rows = list(filter(any, reader))

@@ -26,6 +26,7 @@ from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import Column
 from penstock.redact import MASK, replaced_also_escaped, secret_pattern
+from penstock.report_files import MAX_RECORD_BYTES
 
 Names = Sequence[str]
 """The names of the members that lead to a value, from the outside to the inside; arrays are passed over."""
@@ -298,6 +299,7 @@ class Masking:
 
     def mask_rows(self, items: Items, raw: bytes, fields: Fields) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""
+        csv.field_size_limit(MAX_RECORD_BYTES)
         out = io.StringIO()
         writer = csv.writer(out, delimiter=items.delimiter, lineterminator="\n")
         natures: list[tuple[Nature, Column | None]] = [fields.nature((name,)) for name in items.header]

@@ -105,8 +105,9 @@ class AccountFiles:
             if layout is layouts[0]:
                 parents = merge(self._files.codec, layout, base, days, draft.block)
             else:
-                read = with_rejected(self._files.codec, layout, days, parents) if some_rejected else parents
-                merge_derived(self._files.codec, layout, base, days, read, draft.block)
+                both = (layouts[0], layout)
+                read = with_rejected(self._files.codec, both, days, parents) if some_rejected else parents
+                merge_derived(self._files.codec, both, base, days, read, draft.block)
 
     def replace(self, merge: Merge, files: Sequence[LedgerFile], partitions: Sequence[Partition] = ()) -> None:
         """Replace an account's files by staged ones, into which these partitions were merged."""

@@ -24,8 +24,11 @@ class FileRecords(Protocol):
     def __iter__(self) -> Iterator[Block]:
         """The blocks, in the file's order; ValueError when the file is damaged."""
 
-    def keys(self, block: Block, columns: Sequence[str]) -> Sequence[Hashable]:
-        """The values of ``columns`` of each record; ValueError when a record is damaged."""
+    def keys(self, block: Block, columns: Sequence[str]) -> Sequence[tuple[Hashable, ...]]:
+        """
+        The values of ``columns`` of each record, or their texts; a number and a text of its digits are equal, since a
+        column's type may have changed. ValueError when a record is damaged.
+        """
 
     def chosen(self, block: Block, chosen: Sequence[bool], layout: Layout) -> Block:
         """

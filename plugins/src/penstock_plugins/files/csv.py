@@ -25,6 +25,7 @@ from penstock_plugins.files.codec import TextEncoder
 from penstock_plugins.sink_support.text_columns import csv_records, json_texts
 
 _BLOCK_BYTES = 1 << 20
+_LONGEST_CELL = (1 << 31) - 1  # the csv module refuses one of more than 128 KiB, unless its limit is set
 _NUL = "\u2400"  # in place of a NUL
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -222,9 +223,10 @@ class CsvRecords:
                 block[-1] += b"\r\n"
             yield block
 
-    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[Hashable]:
+    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[tuple[Hashable, ...]]:
         try:
             places = [self.columns.index(name) for name in columns]
+            csv.field_size_limit(_LONGEST_CELL)
             rows = csv.reader((record.decode() for record in block), delimiter=self.delimiter, strict=True)
             keys = [tuple([row[place] for place in places]) for row in rows]
         except (csv.Error, IndexError, UnicodeDecodeError) as error:

@@ -96,12 +96,11 @@ class JsonRecords:
                 block[-1] += b"\n"
             yield block
 
-    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[Hashable]:
+    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[tuple[Hashable, ...]]:
         try:
             rows = _key_decoder(tuple(columns)).decode_lines(b"".join(block))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(str(error)) from error
-        # A number and a text of the same digits are one key: a column's type may have changed since.
         return [tuple([bytes(value).strip(b'"') for value in msgspec.structs.astuple(row)]) for row in rows]
 
     def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:

@@ -8,10 +8,12 @@ memory grows with the staged keys only. Records that are new or changed come las
 import gzip
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from penstock import Layout, SinkError
+from penstock import ColumnType, Layout, SinkError
 
 from penstock_plugins.files.codec import Block, Codec, FileRecords
 from penstock_plugins.files.disk import explained, opened
@@ -25,6 +27,15 @@ Latest = Mapping[Hashable, tuple[Day, int]]
 Put = Callable[[Block], None]
 """Takes the records to write, block by block."""
 
+Key = Sequence[tuple[str, ColumnType]]
+"""The columns of a key, each with the type as which its values are compared."""
+
+# Equal values of these types are written in several ways: 1.5 and 1.50, the same moment in two zones.
+_VALUES: dict[ColumnType, Callable[[str], Hashable]] = {
+    "decimal": lambda text: Decimal(text.replace(",", ".")),
+    "datetime": datetime.fromisoformat,
+}
+
 
 def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], put: Put) -> Latest:
     """
@@ -32,48 +43,61 @@ def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Pa
 
     Raises SinkError for a file with damaged records.
     """
-    latest = _latest(codec, layout.key, days)
-    _copy(codec, layout, base, layout.key, latest, put)
+    key_columns = _key_of(layout)
+    latest = _latest(codec, key_columns, days)
+    _copy(codec, layout, base, key_columns, latest, put)
     for day, path in days.items():
         for block in _blocks(codec, path):
-            keys = enumerate(block.keys(layout.key), block.number)
+            keys = enumerate(block.keys(key_columns), block.number)
             put(block.chosen([latest[key] == (day, number) for number, key in keys], layout))
     return latest
 
 
 def merge_derived(
-    codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], parents: Latest, put: Put
+    codec: Codec, layouts: Sequence[Layout], base: Path | None, days: Mapping[Day, Path], parents: Latest, put: Put
 ) -> None:
     """
     The same for a derived stream: all rows of a parent that was read again are replaced by those of its latest day.
+    ``layouts``: of the parent, and of the derived stream.
     """
-    _copy(codec, layout, base, layout.derived_by, parents, put)
-    latest = _latest(codec, layout.key, days) if layout.key else {}
+    layout, key_columns, references = layouts[1], _key_of(layouts[1]), _references(*layouts)
+    _copy(codec, layout, base, references, parents, put)
+    latest = _latest(codec, key_columns, days) if layout.key else {}
     for day, path in days.items():
         for block in _blocks(codec, path):
-            chosen = [parents.get(parent, (day, 0))[0] == day for parent in block.keys(layout.derived_by)]
+            chosen = [parents.get(parent, (day, 0))[0] == day for parent in block.keys(references)]
             if layout.key:
-                keys = enumerate(block.keys(layout.key), block.number)
+                keys = enumerate(block.keys(key_columns), block.number)
                 chosen = [
                     keep and latest[key] == (day, number) for keep, (number, key) in zip(chosen, keys, strict=True)
                 ]
             put(block.chosen(chosen, layout))
 
 
-def with_rejected(codec: Codec, layout: Layout, days: Mapping[Day, Path], parents: Latest) -> Latest:
+def with_rejected(codec: Codec, layouts: Sequence[Layout], days: Mapping[Day, Path], parents: Latest) -> Latest:
     """
-    The parents, and those that the format cannot hold: their rows in the derived stream ``layout`` are staged all the
-    same.
+    The parents, and those that the format cannot hold: their rows in the derived stream are staged all the same.
+    ``layouts``: see :func:`merge_derived`.
     """
     latest = dict(parents)
     for day, path in days.items():
         for block in _blocks(codec, path):
-            keys = set(block.keys(layout.derived_by))
+            keys = set(block.keys(_references(*layouts)))
             latest.update({key: (day, 0) for key in keys if key not in latest or latest[key][0] < day})
     return latest
 
 
-def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:
+def _key_of(layout: Layout) -> Key:
+    types = {column.name: column.type for column in layout.columns}
+    return [(name, types[name]) for name in layout.key]
+
+
+def _references(parent: Layout, derived: Layout) -> Key:
+    """The columns of a derived stream that hold its parent's key, compared as that is."""
+    return [(name, type_) for name, (_, type_) in zip(derived.derived_by, _key_of(parent), strict=False)]
+
+
+def _latest(codec: Codec, key: Key, days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:
     latest: dict[Hashable, tuple[Day, int]] = {}
     for day, path in days.items():
         for block in _blocks(codec, path):
@@ -83,10 +107,10 @@ def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[
     return latest
 
 
-def _copy(codec: Codec, layout: Layout, base: Path | None, columns: Sequence[str], replaced: Latest, put: Put) -> None:
+def _copy(codec: Codec, layout: Layout, base: Path | None, key: Key, replaced: Latest, put: Put) -> None:
     if base is not None:
         for block in _blocks(codec, base):
-            put(block.chosen([key not in replaced for key in block.keys(columns)], layout))
+            put(block.chosen([values not in replaced for values in block.keys(key)], layout))
 
 
 def copy(codec: Codec, layout: Layout, path: Path, put: Put) -> None:
@@ -101,10 +125,15 @@ class _Block(NamedTuple):
     content: Block
     number: int  # of its first record in the file
 
-    def keys(self, columns: Sequence[str]) -> Sequence[Hashable]:
+    def keys(self, key: Key) -> Sequence[Hashable]:
+        """The values of a key of each record: equal ones are equal, however they are written."""
         try:
-            return self.records.keys(self.content, columns)
-        except ValueError as error:
+            keys = self.records.keys(self.content, [name for name, _ in key])
+            if not any(type_ in _VALUES for _, type_ in key):
+                return keys
+            types = [type_ for _, type_ in key]
+            return [tuple(map(_value, types, values)) for values in keys]
+        except (ValueError, InvalidOperation) as error:
             raise _damaged(self.path, self.number, error) from error
 
     def chosen(self, chosen: Sequence[bool], layout: Layout) -> Block:
@@ -112,6 +141,13 @@ class _Block(NamedTuple):
             return self.records.chosen(self.content, chosen, layout)
         except ValueError as error:
             raise _damaged(self.path, self.number, error) from error
+
+
+def _value(type_: ColumnType, written: Any) -> Hashable:
+    """A value as a file has it: a text, its bytes, or the value itself."""
+    text = written.decode() if isinstance(written, bytes) else written
+    is_value = isinstance(text, str) and type_ in _VALUES and text not in ("", "null")
+    return _VALUES[type_](text) if is_value else text
 
 
 def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:

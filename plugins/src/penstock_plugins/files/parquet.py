@@ -192,9 +192,11 @@ class ParquetRecords:
         except _DAMAGE as error:
             raise ValueError(str(error)) from error
 
-    def keys(self, block: Any, columns: Sequence[str]) -> Sequence[Hashable]:
+    def keys(self, block: Any, columns: Sequence[str]) -> Sequence[tuple[Hashable, ...]]:
         try:
-            return list(zip(*(block.column(name).to_pylist() for name in columns), strict=True))
+            arrays = map(block.column, columns)
+            texts = [array.cast(pa.string()) if pa.types.is_integer(array.type) else array for array in arrays]
+            return list(zip(*(array.to_pylist() for array in texts), strict=True))
         except KeyError as error:
             raise ValueError(f"it has no column {error}") from error
 
