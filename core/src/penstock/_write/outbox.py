@@ -284,6 +284,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise TargetError(f"{path} is a database, but no outbox of penstock. Move it away.")
     for statement in _TABLES:
         connection.execute(statement)
+    # Development versions (decision 72).
     if "destination" not in {row[1] for row in connection.execute("pragma table_info(jobs)")}:
         connection.execute("alter table jobs add column destination text not null default ''")
     connection.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA_VERSION),))

@@ -230,7 +230,7 @@ class FileLedger(SqliteLedger):
                 kind="changes",
                 key=tuple(layout["key"]),
                 derived_by=tuple(layout["derived_by"]),
-                # An older penstock wrote name and type only.
+                # Development versions (decision 72) wrote name and type only.
                 columns=tuple(
                     Column(**(column if isinstance(column, dict) else dict(zip(_KEPT, column, strict=False))))
                     for column in layout["columns"]
