@@ -19,7 +19,7 @@ from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to, noon_of
 from penstock.testing.memory import MemorySink
-from providers import PROVIDERS, TALROO, Provider, bag
+from providers import JOVEO, PROVIDERS, TALROO, Provider, bag
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,25 @@ PARKS = "throttled_hours"
 TRANSIENT = sorted(name for name, fault in FAULTS.items() if fault.kind == "transient" and name != PARKS)
 # Faults that end by the timeout of a request. A loaded machine answers other requests late: no shorter than it must be.
 TIMEOUTS_S = {"slow": 1.0, "stall": 1.0, "stall_in_body": 1.0, "drip": 0.25, "drip_head": 0.25}
+
+# Faults that end an attempt before any judge of a connector sees an answer: what follows is the same for all providers.
+# Each is tried with a plain read and with reports on demand; with the others in make test-all.
+TRANSPORT = {
+    "bomb",
+    "corrupt_gzip",
+    "cut_between_chunks",
+    "cut_chunk",
+    "cut_gzip",
+    "cut_head",
+    "huge",
+    "huge_chunked",
+    "length_too_long",
+    "length_too_short",
+    "no_http",
+    "reset_in_body",
+    "silent_close",
+    "two_lengths",
+}
 
 # The fault has nothing to bite on, or is none, for providers whose links nobody follows.
 HARMLESS = {"circular_link", "foreign_link", "plain_link", "duplicate_member", "ids_change_type"}
@@ -129,7 +148,10 @@ def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]
             provider,
             id=f"{name}-{provider.name}",
             # What ends by a timeout takes seconds.
-            marks=pytest.mark.large if name in TIMEOUTS_S and provider.name != "talroo" else (),
+            marks=pytest.mark.large
+            if (name in TIMEOUTS_S and provider is not TALROO)
+            or (name in TRANSPORT and provider not in (TALROO, JOVEO))
+            else (),
         )
         for name in TRANSIENT
         for provider in PROVIDERS.values()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote
 from zlib import crc32
@@ -446,10 +446,13 @@ _MONEY = frozenset(_AMOUNTS.split())
 _SECRET = frozenset(("apiKey", "facebookSystemUserAccessToken", "signHash", "linkHash", "config"))
 
 
+_named = cache(snake)
+
+
 def _row(item: Item, money: frozenset[str]) -> dict[str, Any]:
     # A band's payout is an amount; a campaign's payout is a word.
     return {
-        snake(name): Decimal(value) if isinstance(value, str) and (name in money or _is_amount(name, value)) else value
+        _named(name): Decimal(value) if isinstance(value, str) and (name in money or _is_amount(name, value)) else value
         for name, value in item.items()
         if name not in _SECRET
     }
