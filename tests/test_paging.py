@@ -3,6 +3,7 @@ How a listing is paged: what identifies a request, when a page is the last one, 
 """
 
 import json
+import tracemalloc
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -724,3 +725,29 @@ def test_a_record_that_changes_between_pages_is_read_again(always: bool, tmp_pat
             ("b", "newest"),
             ("c", "newest"),
         ]
+
+
+def test_the_bodies_of_a_listing_that_is_read_are_released(tmp_path: Path) -> None:
+    """
+    A slice of many requests needs no more memory than the bodies that are read ahead.
+    """
+    many, padding = 60, b" " * 500_000
+
+    def requests(settings: Any, slice_: Slice) -> list[Request]:
+        return [Request(url=f"{settings.base_url}/orders", params=[("id", str(number))]) for number in range(many)]
+
+    def answer(request: SandboxRequest) -> bytes:
+        return b'{"data": [{"id": %b}]%b}' % (request.params["id"].encode(), padding)
+
+    stream = orders(requests=requests, envelope=Envelope(items="data"))
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
+
+    tracemalloc.start()
+    try:
+        shop.run()
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(shop.rows("orders")) == many
+    assert most_bytes < many * len(padding) / 2

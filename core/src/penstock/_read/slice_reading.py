@@ -6,6 +6,7 @@ yield the calls to make, and the scheduler resumes them with the results.
 """
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from urllib.parse import urljoin
 
@@ -138,16 +139,21 @@ class SliceReading:
             yield from self._read_listings(slice_part, listings)
 
     def _read_listings(
-        self, slice_part: SlicePart, listings: Sequence[Listing], *, only_page: bool = False
+        self, slice_part: SlicePart, listings: deque[Listing], *, only_page: bool = False
     ) -> Steps[None]:
-        """Read listings one after the other. Their first pages are requested together, with that of the first."""
-        for listing in listings:
-            calls = tuple([call for each in listings for call in each.first_calls]) if listing is listings[0] else ()
+        """
+        Read listings one after the other, and drop each, since it holds bodies. Their first pages are requested
+        together, with that of the first.
+        """
+        calls = tuple([call for listing in listings for call in listing.first_calls])
+        while listings:
+            listing = listings.popleft()
             self.loader.slice_keys.next_listing(only_page=only_page)
             yield from self._read_pages(slice_part, listing, calls)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.context.stream_history.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
+            calls = ()  # all are made
 
     def _read_pages(self, slice_part: SlicePart, listing: Listing, calls: tuple[Call, ...]) -> Steps[None]:
         """
@@ -185,14 +191,14 @@ class SliceReading:
             request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
         ]
 
-    def _listings_of_report(self, submission: Request, on_demand: ReportsOnDemand) -> Steps[list[Listing]]:
+    def _listings_of_report(self, submission: Request, on_demand: ReportsOnDemand) -> Steps[deque[Listing]]:
         """The listings of the report that this request submits."""
         components = self.context.components
         result, state = yield from on_demand.wait_until_ready(submission)
         self.counts.began_at = on_demand.submitted_at
         self._record_clock_lag(result)
         if isinstance(state, Empty):
-            return []
+            return deque()
         if not state.downloads and not state.pages:
             check_rows(result)
             return self._open_listings([submission], components.decoder, polled=result)
@@ -217,9 +223,9 @@ class SliceReading:
         *,
         polled: CallResult | None = None,
         file_digests: set[int] | None = None,
-    ) -> list[Listing]:
+    ) -> deque[Listing]:
         """A listing of each request; ``polled``: the response to a poll that contains its first page."""
-        return [
+        listings = [
             Listing(
                 context=self.context,
                 request=request,
@@ -230,6 +236,7 @@ class SliceReading:
             )
             for request in requests
         ]
+        return deque(listings)
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
