@@ -59,10 +59,10 @@ def test_credentials_go_to_declared_origins_only(url: str, allowed: bool) -> Non
     request = Request(url=url)
 
     if allowed:
-        assert boundary.origin(request, url, before=API) in boundary.trusted
+        assert boundary.allowed_origin(request, url, before=API) in boundary.trusted
     else:
         with pytest.raises(ForeignOriginError):
-            boundary.origin(request, url, before=API)
+            boundary.allowed_origin(request, url, before=API)
 
 
 def test_a_link_to_plain_http_of_the_same_host_is_named_as_such() -> None:
@@ -72,7 +72,7 @@ def test_a_link_to_plain_http_of_the_same_host_is_named_as_such() -> None:
     request = Request(url="http://api.example.com/v1?page=2")
 
     with pytest.raises(ForeignOriginError, match=r"keep_scheme=True") as caught:
-        Boundary(API, allow_http=True).origin(request, request.url, before=API)
+        Boundary(API, allow_http=True).allowed_origin(request, request.url, before=API)
     assert "base_url" not in str(caught.value)
 
 

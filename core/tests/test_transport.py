@@ -641,7 +641,7 @@ def test_nothing_that_begins_like_the_origin_passes_for_it(base: str, link: str)
 
     try:
         url = absolute(f"{base}/v1", link.format(own=base))
-        origin = boundary.origin(request, url, before=boundary.base)
+        origin = boundary.allowed_origin(request, url, before=boundary.base)
     except ForeignOriginError:
         return
 

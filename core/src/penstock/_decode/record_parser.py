@@ -93,7 +93,7 @@ class RecordParser:
         if chunk.unknown and self._rejects.keeps_unknown:
             self._rejects.mask_extras(chunk)
         chunk.count = len(chunk.rows) + len(chunk.rejected)
-        return shape.out
+        return shape.row_type
 
     def check_header(self, header: Sequence[str]) -> None:
         """Raises BrokenBodyError for the header row of CSV without any declared member: it is a text, or no header."""
@@ -154,7 +154,7 @@ class RecordParser:
         try:
             row = shape.loose.one.decode(element)
         except ValidationError:
-            row = shape.received(**self._attributes(members, unread))
+            row = shape.element_type(**self._attributes(members, unread))
         self._keep_unknown(chunk, row, members)
         for column, reason, value in unread:
             self._rejects.keep_unread(chunk, position, column, reason, row, value)

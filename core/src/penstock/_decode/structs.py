@@ -86,14 +86,15 @@ def unknown_in(value: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
 
 class Shape(NamedTuple):
     """
-    Structs of one memory layout, so that assigning ``__class__`` turns rows of one into rows of another. ``out`` has
-    the names of the columns, the others have the provider's. The decoders ``strict`` refuse unknown members.
+    Structs of one memory layout, so that assigning ``__class__`` turns rows of one into rows of another.
+    ``row_type`` has the names of the columns; ``element_type`` has the provider's, and ignores unknown members. The
+    decoders ``strict`` refuse these, ``loose`` make an ``element_type``.
     """
 
     strict: Decoders
     loose: Decoders
-    received: type
-    out: type
+    element_type: type
+    row_type: type
 
     @classmethod
     def of(cls, columns: Mapping[str, Column], raw: Collection[str], outer: OuterMembers, *, texts: bool) -> "Shape":
@@ -119,8 +120,15 @@ class Shape(NamedTuple):
             msgspec.defstruct("Record", fields, rename=rename, kw_only=True, gc=False, forbid_unknown_fields=forbid)
             for forbid in (True, False)
         )
-        out = msgspec.defstruct("Row", [(name, Any, UNSET) for name in rename], kw_only=True, gc=False, module=__name__)
-        return cls(strict=decoders(strict, texts=texts), loose=decoders(loose, texts=texts), received=loose, out=out)
+        row_type = msgspec.defstruct(
+            "Row", [(name, Any, UNSET) for name in rename], kw_only=True, gc=False, module=__name__
+        )
+        return cls(
+            strict=decoders(strict, texts=texts),
+            loose=decoders(loose, texts=texts),
+            element_type=loose,
+            row_type=row_type,
+        )
 
 
 def is_sent(column: Column) -> bool:

@@ -39,7 +39,7 @@ class Boundary:
             if problem := plain_http_problem(url, allow_http=allow_http):
                 raise ConfigError(f"{'base_url' if url == self.base else url}: {problem}.")
 
-    def origin(self, request: Request, url: str, *, before: str) -> str:
+    def allowed_origin(self, request: Request, url: str, *, before: str) -> str:
         """The origin of ``url``; ForeignOriginError where no request may go. ``before``: the URL that led there."""
         if url.startswith(self._base_prefix):
             return self.base

@@ -115,7 +115,7 @@ class Transport:
         deadline = time.monotonic() + self.total_timeout_s
         try:
             url = sendable(request.full_url)
-            origin = self._boundary.origin(request, url, before=self._boundary.base)
+            origin = self._boundary.allowed_origin(request, url, before=self._boundary.base)
             for _ in range(MAX_REDIRECTS + 1):
                 response = self._attempt(request, url, origin, deadline)
                 if response.status not in _REDIRECTS or (location := response.header("location")) is None:
@@ -123,7 +123,7 @@ class Transport:
                 if request.is_write or request.method not in ("GET", "HEAD"):
                     return response
                 before, url = url, sendable(absolute(url, location))
-                origin = self._boundary.origin(request, url, before=before)
+                origin = self._boundary.allowed_origin(request, url, before=before)
                 check_parameters(before, url, request)
             raise BoundExceededError(
                 f"{host_of(url)} redirects more than {MAX_REDIRECTS} times. "

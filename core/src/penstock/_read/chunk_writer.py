@@ -168,7 +168,7 @@ class HeldChunks:
     _promised: int | None = field(default=None, init=False)
 
     @property
-    def are_complete(self) -> bool:
+    def holds_all(self) -> bool:
         """Whether no chunk was passed on."""
         return self._records <= MAX_HELD_RECORDS
 
@@ -176,7 +176,7 @@ class HeldChunks:
         """Hold a chunk."""
         self._chunks.append(decoded)
         self._records += decoded.count
-        if not self.are_complete:
+        if not self.holds_all:
             self.release()
 
     def promise(self, total: int) -> None:

@@ -38,7 +38,6 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
     The stream's components, with defaults for those that it does not declare. ``needed``: columns that other streams
     read, which are decoded even if the settings leave them out.
     """
-
     decoder = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
     return Components(

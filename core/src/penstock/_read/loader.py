@@ -25,8 +25,8 @@ from penstock.sinks import Writer
 @define(eq=False, repr=False)
 class Loader:
     """
-    Loads the pages of one reading of a planned slice into the writers of its partitions, which wait for the commit
-    then, and adds to its ``counts``.
+    Loads the pages of one reading of a planned slice into the writers of its partitions, and adds to its ``counts``.
+    The writers are committed later.
     """
 
     context: SliceContext
@@ -79,9 +79,9 @@ class Loader:
     def discard(self, held: HeldChunks) -> bool:
         """Drop the held rows. False if there were too many to hold, so that they were written."""
         self.output = self._writer
-        if held.are_complete:
+        if held.holds_all:
             self.slice_keys.rollback()
-        return held.are_complete
+        return held.holds_all
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
