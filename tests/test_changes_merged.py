@@ -4,7 +4,8 @@ these, in every target: in whatever way a value of the key is written, and of ho
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
@@ -28,6 +29,7 @@ from penstock import (
     SourceSettings,
     Stream,
     added,
+    column,
     record,
 )
 from penstock.connector import ConnectorPlugin
@@ -123,22 +125,33 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, A
         yield {"kind": kind, "path": str(tmp_path / ("target.duckdb" if kind == "duckdb" else "target"))}
 
 
-def notes_after(sink: Mapping[str, Any], streams: Sequence[Stream], *readings: Items) -> list[str]:
-    """The column ``note`` of the last stream, sorted, after a run for each of these readings."""
-    connector = Connector(name="acme", summary="", settings=SourceSettings, streams=streams)
-    items: dict[str, Sequence[str]] = {}
+@contextmanager
+def projects_of(sink: Mapping[str, Any], items: Items) -> Iterator[Callable[..., Project]]:
+    """The project of a connector with some streams, whose provider returns ``items``, which a test may change."""
 
     def answer(request: SandboxRequest) -> SandboxResponse:
         day = request.query.removeprefix("day=")
         return SandboxResponse(body=f'{{"items": [{", ".join(items.get(day, ()))}]}}'.encode())
 
     with serve(answer) as server:
-        project = Project(
-            {"source": {"acme": {"base_url": server.base_url}}, "sink": {"there": dict(sink)}},
-            plugins=(ConnectorPlugin(connector), penstock_plugins),
-            environ={},
-            clock=partial(FakeClock, NOW),
-        )
+
+        def project_of(*streams: Stream) -> Project:
+            connector = Connector(name="acme", summary="", settings=SourceSettings, streams=streams)
+            return Project(
+                {"source": {"acme": {"base_url": server.base_url}}, "sink": {"there": dict(sink)}},
+                plugins=(ConnectorPlugin(connector), penstock_plugins),
+                environ={},
+                clock=partial(FakeClock, NOW),
+            )
+
+        yield project_of
+
+
+def notes_after(sink: Mapping[str, Any], streams: Sequence[Stream], *readings: Items) -> list[str]:
+    """The column ``note`` of the last stream, sorted, after a run for each of these readings."""
+    items: dict[str, Sequence[str]] = {}
+    with projects_of(sink, items) as project_of:
+        project = project_of(*streams)
         for reading in readings:
             items |= reading
             assert project.run("acme", to="there", full=True, **DAYS).exit_code == 0
@@ -216,3 +229,78 @@ def test_a_long_text_is_merged(sink: dict[str, Any]) -> None:
     readings = [{"2026-06-01": [f'{{"id": 1, "note": "{note}"}}']} for note in (first, second)]
 
     assert notes_after(sink, [changes(Price, "id")], *readings) == [second]
+
+
+@record()
+class Counted:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: int
+
+
+@record()
+class Local:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: datetime = column(zone="naive")
+
+
+@record()
+class Moment:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: datetime
+
+
+@record()
+class Dated:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: date
+
+
+@record()
+class Asked:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: bool
+
+
+@pytest.mark.parametrize(
+    ("former", "value", "latter", "other"),
+    [
+        pytest.param(Counted, "5", Asked, "true", id="a number as a boolean"),
+        pytest.param(Counted, "5", Moment, '"2026-05-01T00:00:00Z"', id="a number as a time"),
+        pytest.param(Local, '"2026-05-01T10:00:00"', Moment, '"2026-05-01T00:00:00Z"', id="a local time as one of UTC"),
+        pytest.param(Moment, '"2026-05-01T10:00:00Z"', Dated, '"2026-05-01"', id="a time as its day"),
+    ],
+)
+def test_a_type_that_would_change_values_is_refused(
+    tmp_path: Path, former: type, value: str, latter: type, other: str
+) -> None:
+    """
+    The file of a record that was read with another type is left as it is, and the message gives the remedies. After
+    that the days are read anew.
+    """
+    sink = {"kind": "parquet", "path": str(tmp_path)}
+    items: dict[str, Sequence[str]] = {"2026-06-01": [f'{{"id": 1, "value": {value}}}']}
+    with projects_of(sink, items) as project_of:
+        assert project_of(changes(former, "id")).run("acme", to="there", **DAYS).exit_code == 0
+        (file,) = tmp_path.rglob("data.parquet")
+        content = file.read_bytes()
+        items |= {"2026-06-01": [f'{{"id": 1, "value": {other}}}'], "2026-06-02": [f'{{"id": 2, "value": {other}}}']}
+        refused = project_of(changes(latter, "id")).run("acme", to="there", full=True, since=DAYS["until"])
+
+        assert refused.exit_code == 1
+        assert "the column value is " in refused.errors[0]["message"]
+        assert "Declare the column as before, or move it away" in refused.errors[0]["message"]
+        assert file.read_bytes() == content
+        file.rename(tmp_path / "former.parquet")
+        assert project_of(changes(latter, "id")).run("acme", to="there", **DAYS).exit_code == 0
+    rows = duckdb.sql(f"select id from read_parquet('{file}') order by id").fetchall()
+    assert rows == [(1,), (2,)]

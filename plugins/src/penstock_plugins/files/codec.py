@@ -18,6 +18,10 @@ Block = Any
 """Records of a file as its codec reads them. It has a length."""
 
 
+class RedeclaredError(ValueError):
+    """The values of a whole file do not fit the columns as they are declared now."""
+
+
 class FileRecords(Protocol):
     """The records of one file, in blocks of whole records."""
 
@@ -33,6 +37,7 @@ class FileRecords(Protocol):
     def chosen(self, block: Block, chosen: Sequence[bool], layout: Layout) -> Block:
         """
         These records of the block, as in a file of ``layout``: new columns are added, columns that it lacks dropped.
+        RedeclaredError for a value that would become another one.
         """
 
 

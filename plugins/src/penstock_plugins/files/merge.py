@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from penstock import ColumnType, Layout, SinkError
 
-from penstock_plugins.files.codec import Block, Codec, FileRecords
+from penstock_plugins.files.codec import Block, Codec, FileRecords, RedeclaredError
 from penstock_plugins.files.disk import explained, opened
 
 Day = int
@@ -165,7 +165,10 @@ def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
 
 
 def _damaged(path: Path, number: int, error: Exception) -> SinkError:
+    cause, remedy = "It was changed or cut by something else. ", "Restore it"
+    if isinstance(error, RedeclaredError):
+        cause, remedy = "", "Declare the column as before"
     return SinkError(
-        f"{path} cannot be read back: near record {number + 1}, {error}. It was changed or cut by something else. "
-        "Restore it, or move it away: then all its days are read again. It was not touched."
+        f"{path} cannot be read back: near record {number + 1}, {error}. {cause}{remedy}, or move it away: then all "
+        "its days are read again. It was not touched."
     )

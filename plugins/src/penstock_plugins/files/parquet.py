@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from penstock import Erasure, Layout
 
 from penstock_plugins.arrow.columns import SCALE, Columns, Fitting, described
+from penstock_plugins.files.codec import RedeclaredError
 from penstock_plugins.sink_support.unfit import Unfit
 
 ROW_GROUP_BYTES = 8 << 20
@@ -204,11 +205,32 @@ class ParquetRecords:
         schema = Columns.of(layout, self.decimal_scale).schema
         rows = block.filter(pa.array(chosen, pa.bool_()))
         names = set(rows.schema.names)
-        try:
-            arrays = [
-                rows.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(rows), field.type)
-                for field in schema
-            ]
-        except pa.ArrowException as error:
-            raise ValueError(f"its values do not fit the columns as they are declared now: {error}") from error
+        arrays = [
+            _as_declared(rows.column(field.name), field) if field.name in names else pa.nulls(len(rows), field.type)
+            for field in schema
+        ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _as_declared(values: Any, field: Any) -> Any:
+    """
+    The values of a column in the type that it has now. Raises RedeclaredError, also where pyarrow would make other
+    values of them: a day of a time, a time of a number, a moment in UTC of a time without a zone.
+    """
+    former, now = values.type, field.type
+    same_kind = (
+        former == now
+        or any(map(pa.types.is_string, (former, now)))
+        or all(map(_is_number, (former, now)))
+        or (pa.types.is_date(former) and now == pa.timestamp("us"))
+    )
+    if not same_kind and values.null_count < len(values):
+        raise RedeclaredError(f"the column {field.name} is {former} in it, and is declared as {now} now")
+    try:
+        return values.cast(now)
+    except pa.ArrowException as error:
+        raise RedeclaredError(f"values of {field.name} do not fit the column as it is declared now: {error}") from error
+
+
+def _is_number(type_: Any) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_decimal(type_))
