@@ -11,7 +11,15 @@ from typing import Any
 from attrs import define, field
 
 from penstock._decode.chunk import DecodingChunk, get_column, set_column_each
-from penstock._decode.conversion import MisfitError, Misfits, all_bounded, exact, exact_all, whole_number, whole_numbers
+from penstock._decode.conversion import (
+    MisfitError,
+    Misfits,
+    check_bounds,
+    exact,
+    exact_all,
+    whole_number,
+    whole_numbers,
+)
 from penstock._decode.rejects import Rejects
 from penstock.records import Column
 from penstock.redact import clip
@@ -44,7 +52,7 @@ class Amounts:
                 if column.scale:
                     with localcontext(_EXACT):
                         numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
-                all_bounded(numbers)
+                check_bounds(numbers)
             except (TypeError, ValueError, InvalidOperation, Inexact):
                 self._compute_each(chunk, column, column.derived_of, values)
             else:

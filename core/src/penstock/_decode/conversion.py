@@ -157,14 +157,14 @@ def exact(value: Any) -> Decimal:
         number = Decimal(value)
     except InvalidOperation:
         raise _misfit("a number", value) from None
-    if not bounded(number):
+    if not is_bounded(number):
         raise _misfit(f"a finite number of at most {LARGEST_EXPONENT} digits", value)
     return number
 
 
 def digits_of(number: int | Decimal) -> str:
     """A number as text without an exponent, which ``str`` writes for 0.0000001 and 1e3; as it is if too long."""
-    return format(number, "f") if isinstance(number, Decimal) and bounded(number) else str(number)
+    return format(number, "f") if isinstance(number, Decimal) and is_bounded(number) else str(number)
 
 
 def whole_number(value: Any, of: str) -> Decimal:
@@ -175,7 +175,7 @@ def whole_number(value: Any, of: str) -> Decimal:
     return exact(value)
 
 
-def bounded(number: Decimal) -> bool:
+def is_bounded(number: Decimal) -> bool:
     """Whether the number is finite and can be written out."""
     return number.is_finite() and abs(number.adjusted()) <= LARGEST_EXPONENT
 
@@ -363,16 +363,16 @@ def _decimals(column: Column, values: list[Any]) -> list[Any]:
         numbers = iter(typed)
         return values if typed is present else [None if value is None else next(numbers) for value in values]
     if types <= {Decimal}:
-        return all_bounded(values)
+        return check_bounds(values)
     if types <= {str}:
-        return all_bounded(exact_all(values))
+        return check_bounds(exact_all(values))
     if types <= {int, Decimal}:
-        return all_bounded(list(map(Decimal, values)))
+        return check_bounds(list(map(Decimal, values)))
     raise TypeError("numbers of several kinds")
 
 
-def all_bounded(numbers: list[Decimal]) -> list[Decimal]:
-    """The numbers, if each can be written out; else ValueError."""
+def check_bounds(numbers: list[Decimal]) -> list[Decimal]:
+    """The same numbers. Raises ValueError unless each can be written out."""
     exponents = set(map(Decimal.adjusted, numbers))
     largest, least = max(exponents, default=0), min(exponents, default=0)
     if not (all(map(Decimal.is_finite, numbers)) and -LARGEST_EXPONENT <= least <= largest <= LARGEST_EXPONENT):

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.chunk import DecodingChunk, RejectedElement, UnreadValue, get_column, set_column_each
-from penstock._decode.conversion import Misfits, NoObject, bounded
+from penstock._decode.conversion import Misfits, NoObject, is_bounded
 from penstock._decode.masks import Masks
 from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
 from penstock.records import Column
@@ -82,7 +82,7 @@ class Rejects:
         if column.member is not None and self.has_extra:
             # Where an object was expected, another value may contain its secret members all the same.
             received = value.value if isinstance(value, NoObject) else value
-            if isinstance(received, Decimal) and not bounded(received):
+            if isinstance(received, Decimal) and not is_bounded(received):
                 received = str(received)  # written out as a number, it could fill the memory
             add_extra(row, column.member, mask_json(self.extra_masks.apply(received)))
         path, index = chunk.elements.locate(position)
