@@ -3,7 +3,7 @@ The measures of a stream: their sums, rows of totals in a report, and measures t
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, localcontext
 from itertools import compress, repeat
 from operator import eq
@@ -187,25 +187,23 @@ class UnmarkedTotal:
 
     def reject(self, chunk: DecodingChunk, rejects: Rejects) -> None:
         """Add the rows of a chunk, and reject the row of totals if it is among them."""
-        if (index := self._find(chunk)) is not None:
-            reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
-            rejects.reject_element(chunk, chunk.positions[index], None, reason)
-            chunk.drop({index})
-
-    def _find(self, chunk: DecodingChunk) -> int | None:
-        """Add the rows of a chunk. The index of the row of totals in it; None without one."""
-        names = [measure.name for measure in self.measures.summed]
         without = self._without_dimension(chunk)
+        self._add(chunk, without)
+        if without and self.has_total:
+            self.candidates.append({})  # the one before is rejected, and no further row can be one
+            reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
+            rejects.reject_element(chunk, chunk.positions[without[0]], None, reason)
+            chunk.drop({without[0]})
+
+    def _add(self, chunk: DecodingChunk, without: Sequence[int]) -> None:
+        """Add the rows of a chunk; ``without``: the indices of those without a dimension."""
+        names = [measure.name for measure in self.measures.summed]
         for row in [chunk.rows[index] for index in without[:2]]:
             self.candidates.append({name: value for name in names if (value := getattr(row, name)) is not None})
         self.rows += len(chunk.rows)
         with localcontext(prec=1000):
             for (name, _), total in sums_of(chunk.rows, names, ()).items():
                 self.sums[name] = self.sums.get(name, Decimal(0)) + total
-        if not without or not self.has_total:
-            return None
-        self.candidates.append({})  # this one is rejected, and no further row can be one
-        return without[0]
 
     @property
     def has_total(self) -> bool:
