@@ -536,7 +536,7 @@ def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, error: 
     """
     signer = Signer(
         authenticator=authenticator,
-        login=lambda request: a_response({}),
+        send_login=lambda request: a_response({}),
         clock=FakeClock(datetime(2026, 3, 1, tzinfo=UTC)),
     )
 

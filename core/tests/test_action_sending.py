@@ -33,7 +33,7 @@ def test_the_length_of_a_url_is_that_at_the_time_of_the_clock() -> None:
         return request.with_param("at", now.isoformat())
 
     authenticator: Any = SimpleNamespace(sign=sign)
-    client: Any = SimpleNamespace(signer=lambda: Signer(authenticator, login=a_response, clock=FakeClock(NOW)))
+    client: Any = SimpleNamespace(signer=lambda: Signer(authenticator, send_login=a_response, clock=FakeClock(NOW)))
 
     assert url_length(client)(REQUEST) == len(REQUEST.with_param("at", NOW.isoformat()).full_url)
 

@@ -178,7 +178,7 @@ def test_a_signature_that_comes_back_is_masked():
             signed = request.with_param("signature", f"{now:%H%M%S%f}-0123456789abcdef")
             return evolve(signed, masked=("signature", "account"))
 
-    signer = Signer(authenticator=Signs(), login=lambda request: a_response(), clock=FakeClock())
+    signer = Signer(authenticator=Signs(), send_login=lambda request: a_response(), clock=FakeClock())
     signed = signer.sign(REQUEST.with_param("account", "account-of-2026-and-more"))
 
     signature = signed.request.param("signature")

@@ -53,13 +53,13 @@ class Signer:
     Signs the attempts at requests with one authenticator.
 
     It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
-    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A login
+    the provider's clock and ours. ``send_login`` sends the authenticator's grant request, retries included. A login
     that is refused, or to which the provider states a long wait, is not repeated: every thread would repeat it, and
     providers lock accounts after a number of failed logins.
     """
 
     authenticator: Authenticator
-    login: Callable[[Request], Response]
+    send_login: Callable[[Request], Response]
     clock: Clock
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
@@ -163,9 +163,9 @@ class Signer:
                 self._current = self.shared_grant(self._current)
             elif is_renewing(self.authenticator):
                 assert self.store is not None, "a source has a token store"
-                self._current = self.store.log_in(self.account, self.authenticator, self._send_login)
+                self._current = self.store.log_in(self.account, self.authenticator, self._sign_and_send_login)
             else:
-                granted = self.authenticator.read_grant(self._send_login(request))
+                granted = self.authenticator.read_grant(self._sign_and_send_login(request))
                 self._current = grant = check_returned(self.authenticator.read_grant, granted, Grant, GRANT)
                 if grant.keep:
                     raise PluginError(
@@ -178,9 +178,9 @@ class Signer:
         life_s = self._current.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT_SHARE * life_s
 
-    def _send_login(self, request: Request) -> Response:
+    def _sign_and_send_login(self, request: Request) -> Response:
         """The response to the login, which is signed first where the authenticator does that."""
         request = self._with_headers(request)
         if is_login_signing(self.authenticator):
             request = self.authenticator.sign_login(request, self.now())
-        return self.login(request)
+        return self.send_login(request)
