@@ -56,26 +56,15 @@ class Connections:
 
     def pool_for(self, url: str, origin: str) -> tuple[Any, str]:
         """
-        The pool that opens ``url``, and the address to open there. It has the connections to the source's own origin,
-        which send the target of their attempt; for another origin, and through a proxy, it is a manager of pools, which
-        parses the URL and looks for one.
+        What opens ``url``, and the address to open with it. For the source's own origin without a proxy: its pool,
+        whose connections send the target of their attempt. Else: a manager of pools, which parses the URL to find one.
         """
         if (pool := self._base_pool) is not None and origin == self.base_origin:
             return pool, "/"
-        manager = self.pool_manager_for(url)
+        manager = self._manager_for(url)
         if origin == self.base_origin and manager.proxy is None:
             self._base_pool = manager.connection_from_url(url)
         return manager, url
-
-    def pool_manager_for(self, url: str) -> urllib3.PoolManager:
-        """The pools for this URL, made at its first use."""
-        address = urlsplit(url)
-        proxy = self._proxy_for(address.scheme, address.hostname or "")
-        with self._lock:
-            manager = self._managers.get((address.scheme, proxy))
-            if manager is None:
-                manager = self._managers[address.scheme, proxy] = self._new_manager(address.scheme, proxy)
-            return manager
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -84,6 +73,16 @@ class Connections:
             self._base_pool = None
         for manager in managers:
             manager.clear()
+
+    def _manager_for(self, url: str) -> urllib3.PoolManager:
+        """The pools for this URL, made at its first use."""
+        address = urlsplit(url)
+        proxy = self._proxy_for(address.scheme, address.hostname or "")
+        with self._lock:
+            manager = self._managers.get((address.scheme, proxy))
+            if manager is None:
+                manager = self._managers[address.scheme, proxy] = self._new_manager(address.scheme, proxy)
+            return manager
 
     def _new_manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"maxsize": self.max_connections, "block": True}
