@@ -31,11 +31,11 @@ def adopt(tables: Tables, layouts: Sequence[Layout], table_name: str, *, confirm
         entries = DeliveredEntries(ledger, source, table.of_stream)
         where, values = source_condition(source, shared=candidate.shared)
         rows = database.value(f"select count(*) from {table.sql} where {where}", values)
-        differing = Verification(database, source, table).differences(entries)
+        differing = Verification(database, table).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:
             tables.adopt(candidate)
-        partitions, delivered = ledger.delivered_rows(source, table)
+        partitions, delivered = ledger.delivered_rows(table)
     return Adoption(
         place=table.name,
         stream=table.stream,

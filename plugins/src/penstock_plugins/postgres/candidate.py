@@ -66,6 +66,7 @@ class Candidate:
         """An existing table, as the ledger records it."""
         assert self.catalog.oid is not None
         return LedgerTable(
+            source=self.layout.source,
             stream=self.layout.stream,
             of_stream=self.location.of_stream,
             oid=self.catalog.oid,
@@ -233,18 +234,18 @@ class Candidate:
             "it. It is not made anew before the next run, which reads the missing days of its window again: run again."
         )
 
-    def taken_error(self, source: str, stream: str) -> TargetError:
+    def taken_error(self, other: LedgerTable) -> TargetError:
         """The error of a table with another stream or source, for which it was made alone."""
         location, layout = self.location, self.layout
-        fault = f"the table {location.name} holds {source}.{stream}, and {self.stream} is to be there too. "
-        if stream != layout.stream or not location.shared:
+        fault = f"the table {location.name} holds {other.source}.{other.stream}, and {self.stream} is to be there too. "
+        if other.stream != layout.stream or not location.shared:
             return TargetError(fault + "Give them different tables: set schema or table of the sink.")
-        comment = literal(table_comment(layout, mark_for(source, stream, shared=True)))
+        comment = literal(table_comment(layout, mark_for(other.source, other.stream, shared=True)))
         key = columns_sql((SOURCE_COLUMN, *layout.unique_columns))
         index = f"; create unique index on {location.sql} ({key})" if layout.unique_columns else ""
         return TargetError(
             f"{fault}It was made for one source only. To share it, drop its primary key, and run: alter table "
-            f"{location.sql} add column {SOURCE_COLUMN} text not null default {literal(source)}, alter column "
+            f"{location.sql} add column {SOURCE_COLUMN} text not null default {literal(other.source)}, alter column "
             f"{SOURCE_COLUMN} set default {SOURCE_DEFAULT}{index}; comment on table {location.sql} is {comment}. Or "
             "give them different tables: set schema or table of the sink."
         )

@@ -118,12 +118,12 @@ class CatalogTable:
         """Whether this user reads all of its rows."""
         return self.may_use and "select" not in self.lacking and not self.guarded
 
-    def is_of(self, source: str, recorded: LedgerTable) -> bool:
-        """Whether it is recognised as the recorded table, at whose location it is: by the mark or the oid."""
-        return self.oid == recorded.oid or self.is_marked(source, recorded.stream)
+    def is_recognised(self, recorded: LedgerTable) -> bool:
+        """Whether it is the recorded table, at whose location it is: by the mark or the oid."""
+        return self.oid == recorded.oid or self.is_marked(recorded)
 
-    def is_marked(self, source: str, stream: str) -> bool:
-        return self.has_mark(mark_for(source, stream, shared=self.shared))
+    def is_marked(self, recorded: LedgerTable) -> bool:
+        return self.has_mark(mark_for(recorded.source, recorded.stream, shared=self.shared))
 
     def has_mark(self, mark: str) -> bool:
         return mark in (line.strip() for line in self.comment.splitlines())
@@ -150,17 +150,17 @@ def look_up(database: Database, locations: Sequence[TableLocation | LedgerTable 
     return [CatalogTable(**dict(zip(facts, row, strict=True))) for row in cursor.fetchall()]
 
 
-def locate(database: Database, source: str, recorded: Sequence[LedgerTable]) -> list[CatalogTable | None]:
+def locate(database: Database, recorded: Sequence[LedgerTable]) -> list[CatalogTable | None]:
     """
     Each table at its recorded location, or at another one if it has the mark; None: it was dropped.
     """
     return [
-        table if table.is_table else _moved(database, source, known)
+        table if table.is_table else _moved(database, known)
         for known, table in zip(recorded, look_up(database, recorded), strict=True)
     ]
 
 
-def _moved(database: Database, source: str, recorded: LedgerTable) -> CatalogTable | None:
+def _moved(database: Database, recorded: LedgerTable) -> CatalogTable | None:
     """A recorded table at another location."""
     name = database.run(
         "select nspname::text, relname::text from pg_class c join pg_namespace n on n.oid = relnamespace "
@@ -170,7 +170,7 @@ def _moved(database: Database, source: str, recorded: LedgerTable) -> CatalogTab
     if name is None:
         return None
     (table,) = look_up(database, [recorded._replace(schema=name[0], table=name[1])])
-    return table if table.is_marked(source, recorded.stream) else None
+    return table if table.is_marked(recorded) else None
 
 
 def size_of(database: Database, table: CatalogTable) -> int:

@@ -311,39 +311,34 @@ class PostgresLedger(SqlLedger):
     # --- tables -----------------------------------------------------------------------------------------------------
 
     def tables(self, source: str) -> list[LedgerTable]:
-        return [self._table(row) for row in self._table_rows("source = ?", source)]
+        return self._tables("source = ?", source)
 
-    def recorded_at(self, schema: str, table: str) -> list[tuple[str, LedgerTable]]:
-        """The sources and streams whose rows are in this table."""
-        rows = self._table_rows("schema_name = ? and table_name = ?", schema, table)
-        return [(row[0], self._table(row)) for row in rows]
+    def recorded_at(self, schema: str, table: str) -> list[LedgerTable]:
+        """The table, for each source and stream whose rows are in it."""
+        return self._tables("schema_name = ? and table_name = ?", schema, table)
 
     def day_columns(self) -> list[tuple[LedgerTable, str]]:
         """The tables whose partitions are an account's day, each with the column of the day."""
         pairs = []
-        for row in self._table_rows("true"):
+        for table in self._tables("true"):
             texts = self._sql(
                 "select partition from {t}partitions where source = ? and stream = ? and day <> '' limit 1",
-                *(row[0], row[2]),
+                *(table.source, table.of_stream),
             ).fetchall()
             columns = list(json.loads(texts[0][0])) if texts else []
             if len(columns) > 1:
-                pairs.append((self._table(row), columns[-1]))
+                pairs.append((table, columns[-1]))
         return pairs
 
-    def _table_rows(self, where: str, *values: str) -> list[Row]:
-        rows: list[Row] = self._sql(
+    def _tables(self, where: str, *values: str) -> list[LedgerTable]:
+        rows = self._sql(
             "select source, stream, of_stream, relation::bigint, schema_name, table_name "
             f"from {{t}}tables where {where} order by stream",
             *values,
         ).fetchall()
-        return rows
+        return [LedgerTable(*row) for row in rows]
 
-    def _table(self, row: Row) -> LedgerTable:
-        _, stream, of_stream, oid, schema, table = row
-        return LedgerTable(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
-
-    def delivered_rows(self, source: str, table: LedgerTable) -> tuple[int, int]:
+    def delivered_rows(self, table: LedgerTable) -> tuple[int, int]:
         """The number of delivered partitions of a table, and of the rows that they have in it."""
         is_derived = table.stream != table.of_stream
         rows = "coalesce((derived_rows::jsonb ->> ?)::bigint, 0)" if is_derived else "rows"
@@ -351,7 +346,7 @@ class PostgresLedger(SqlLedger):
             f"select count(*), coalesce(sum({rows}), 0)::bigint from {{t}}partitions "
             "where source = ? and stream = ? and state = 'delivered'",
             *((table.stream,) if is_derived else ()),
-            *(source, table.of_stream),
+            *(table.source, table.of_stream),
         ).fetchall()
         return partitions, delivered
 
@@ -389,12 +384,12 @@ class PostgresLedger(SqlLedger):
                 self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
             return super().forget(source, forgotten)
 
-    def record_table(self, source: str, table: LedgerTable) -> None:
+    def record_table(self, table: LedgerTable) -> None:
         self._sql(
             "insert into {t}tables (source, stream, of_stream, relation, schema_name, table_name) "
             "values (?, ?, ?, ?, ?, ?) on conflict (source, stream) do update set of_stream = excluded.of_stream, "
             "relation = excluded.relation, schema_name = excluded.schema_name, table_name = excluded.table_name",
-            *(source, table.stream, table.of_stream, table.oid, table.schema, table.table),
+            *table,
         )
 
     def forget_table(self, source: str, stream: str) -> None:

@@ -35,8 +35,9 @@ class TableLocation(NamedTuple):
 
 
 class LedgerTable(NamedTuple):
-    """A table that penstock made. ``of_stream``: the stream whose partitions contain its rows."""
+    """The table of a source's stream, as the ledger records it. ``of_stream``: whose partitions contain its rows."""
 
+    source: str
     stream: str
     of_stream: str
     oid: int

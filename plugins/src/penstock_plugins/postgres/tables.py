@@ -180,7 +180,7 @@ class Tables:
         if candidate.catalog.oid is None or changes:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != former:
-            self.ledger.record_table(layout.source, recorded)
+            self.ledger.record_table(recorded)
         if layout.kind == "changes" and self.ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = source_condition(layout.source, shared=candidate.shared)
             rows = self.database.value(f"select count(*) from {candidate.location.sql} where {where}", values)
@@ -272,7 +272,7 @@ class Tables:
             if not candidate.is_marked:
                 text = candidate.catalog.comment or candidate.layout.summary or candidate.layout.stream
                 set_comment(self.database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
-            self.ledger.record_table(self.source, candidate.recorded)
+            self.ledger.record_table(candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
@@ -288,16 +288,15 @@ class Tables:
         dump, so that it counts only together with the location.
         """
         at = self.ledger.recorded_at(candidate.location.schema, candidate.location.table)
-        recorded = [table for of, table in at if of == self.source]
-        is_same = bool(recorded) and recorded[0].oid == candidate.catalog.oid
+        is_same = any(table.source == self.source and table.oid == candidate.catalog.oid for table in at)
         return candidate.catalog.is_table and (candidate.is_marked or is_same)
 
     def _check_not_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         stream = candidate.layout.stream
-        for source, other in self.ledger.recorded_at(candidate.location.schema, candidate.location.table):
-            if other.stream != stream or (source != self.source and not candidate.shared):
-                raise candidate.taken_error(source, other.stream)
+        for other in self.ledger.recorded_at(candidate.location.schema, candidate.location.table):
+            if other.stream != stream or (other.source != self.source and not candidate.shared):
+                raise candidate.taken_error(other)
 
     def _check_recognised(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
         """Refuse a table that is not penstock's, or not the one that has the stream's rows."""
@@ -308,6 +307,6 @@ class Tables:
 
     def _check_not_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
         """Refuse another table than the one that has the stream's rows."""
-        (former,) = locate(self.database, self.source, [recorded])
+        (former,) = locate(self.database, [recorded])
         if former is not None and former.oid != candidate.catalog.oid:
             raise candidate.elsewhere_error(former)

@@ -78,7 +78,7 @@ class PostgresTarget(BaseTarget):
         is_readable = True
         with self.database.explained():
             for recorded, table in self._located_tables():
-                if table is not None and not table.is_of(self.source, recorded):
+                if table is not None and not table.is_recognised(recorded):
                     self._has_rows[recorded.stream] = True
                     continue
                 if table is not None and not table.readable:
@@ -89,7 +89,7 @@ class PostgresTarget(BaseTarget):
                     self._forget_rows(recorded, is_gone=table is None)
                 if table is not None and table.oid not in (None, recorded.oid):  # restored from a dump
                     self._forget_differing(recorded)
-                    self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
+                    self.ledger.record_table(recorded._replace(oid=table.oid))
         if not is_readable:
             self._has_rows.clear()  # :meth:`is_intact` raises the error
 
@@ -188,7 +188,7 @@ class PostgresTarget(BaseTarget):
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
             for recorded, table in self._located_tables() if not self._has_rows else ():
-                is_ours = table is not None and table.is_of(self.source, recorded)
+                is_ours = table is not None and table.is_recognised(recorded)
                 if table is not None and is_ours:
                     table.check_readable(self.database.label)
                 self._has_rows[recorded.stream] = table is not None and (not is_ours or self._holds_rows(table))
@@ -196,7 +196,7 @@ class PostgresTarget(BaseTarget):
     def _located_tables(self) -> Iterator[tuple[LedgerTable, CatalogTable | None]]:
         """The recorded tables, each with the existing one."""
         recorded = self.ledger.tables(self.source)
-        return zip(recorded, locate(self.database, self.source, recorded), strict=True)
+        return zip(recorded, locate(self.database, recorded), strict=True)
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -230,7 +230,7 @@ class PostgresTarget(BaseTarget):
         for _ in range(VERIFY_TRIES):
             with suppress(LockedTableError), short_wait(self.database):
                 merged = self.ledger.merged_rows(self.source, recorded.stream)
-                verification = Verification(self.database, self.source, recorded, merged, since, until)
+                verification = Verification(self.database, recorded, merged, since, until)
                 return list(verification.differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
@@ -246,10 +246,10 @@ class PostgresTarget(BaseTarget):
             recorded = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = recorded.get(erasure.layout.stream)
-                existing = locate(self.database, self.source, [table])[0] if table is not None else None
+                existing = locate(self.database, [table])[0] if table is not None else None
                 if table is None or existing is None:
                     continue
-                if not existing.is_of(self.source, table):
+                if not existing.is_recognised(table):
                     raise TargetError(
                         f"{self.database.label}: the table {table.name} is not recognised as that of {self.source}."
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "

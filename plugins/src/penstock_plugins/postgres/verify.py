@@ -33,7 +33,6 @@ class Verification:
     """
 
     database: Database
-    source: str
     recorded: LedgerTable
     merged: int | None = None
     since: date | None = None
@@ -42,7 +41,7 @@ class Verification:
     def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
         stream, name = self.recorded.stream, self.recorded.name
-        (table,) = locate(self.database, self.source, [self.recorded])
+        (table,) = locate(self.database, [self.recorded])
         if table is None:
             for entry in entries:
                 if rows_in(entry, stream):
@@ -94,7 +93,7 @@ class Verification:
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
         sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
-        where, values = source_condition(self.source, shared=table.shared)
+        where, values = source_condition(self.recorded.source, shared=table.shared)
         where, values = f"{where} and {condition[0]}", [*values, *condition[1]]
         group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
         rows = self.database.run(
@@ -104,7 +103,7 @@ class Verification:
 
     def _merged_differences(self, table: CatalogTable, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.recorded.stream, self.recorded.name
-        where, values = source_condition(self.source, shared=table.shared)
+        where, values = source_condition(self.recorded.source, shared=table.shared)
         rows = self.database.value(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = f"{stream}: {rows} rows in {name}, {self.merged} were left there by its commits"
