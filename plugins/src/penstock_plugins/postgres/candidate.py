@@ -47,7 +47,7 @@ class Candidate:
         return SOURCE_COLUMN in self.catalog.types if self.catalog.oid is not None else self.location.shared
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def unique(self) -> tuple[str, ...]:
         """The columns of its unique index; none for a stream without a key."""
         key = self.layout.unique_columns
         return (SOURCE_COLUMN, *key) if key and self.shared else key
@@ -131,12 +131,12 @@ class Candidate:
 
     def check_key(self) -> None:
         """Refuse a table without a unique index on the key."""
-        if not self.key or {short(name) for name in self.key} in map(set, self.catalog.keys):
+        if not self.unique or {short(name) for name in self.unique} in map(set, self.catalog.keys):
             return
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.catalog.keys)
         uniqueness = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
-            f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.key)}). "
+            f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.unique)}). "
             "Make a unique index on these columns; or rename the table, remove its comment, and run again: then it is "
             "made and filled anew. Nothing was changed."
         )

@@ -33,7 +33,7 @@ def has_nullable_key(layout: Layout) -> bool:
 
 
 def create(database: Database, new: Candidate) -> None:
-    layout, location, key = new.layout, new.location, new.key
+    layout, location, key = new.layout, new.location, new.unique
     if not new.catalog.schema_exists:
         database.run(f"create schema {quoted(location.schema)}")
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]

@@ -201,7 +201,7 @@ class Tables:
             types={column.name: candidate.catalog.types[short(column.name)] for column in layout.columns},
             added=self._added[layout.stream],
             shared=candidate.shared,
-            unique=candidate.key,
+            unique=candidate.unique,
             altering=candidate.catalog.altering,
             oid=recorded.oid,
             definition=definition_of(
