@@ -136,9 +136,9 @@ class Candidate:
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.catalog.keys)
         uniqueness = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
-            f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.unique)}). "
-            "Make a unique index on these columns; or rename the table, remove its comment, and run again: then it is "
-            "made and filled anew. Nothing was changed."
+            f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key "
+            f"({', '.join(self.unique)}). Make a unique index on these columns; or rename the table, remove its "
+            "comment, and run again: then it is made and filled anew. Nothing was changed."
         )
 
     def check_heirs(self) -> None:

@@ -46,13 +46,14 @@ SHARE_WAIT_FACTOR = 10  # a lock share is waited for longer: the first of its di
 @frozen(kw_only=True)
 class PostgresSink(BaseSink):
     """
-    ``schema`` and the names in ``tables`` (by stream, ``*`` for all others) may hold ``{source}``, ``{connector}`` and
-    ``{stream}``. Where neither has ``{source}``, the sources that are written there share the table.
+    ``schema`` and the names in ``tables`` (by stream, ``*`` for all others, which have ``{stream}`` else) may hold
+    ``{source}``, ``{connector}`` and ``{stream}``. Where neither has ``{source}``, the sources that are written there
+    share the table.
     """
 
     dsn: Secret
-    schema: str | None = None  # the source's name
-    tables: Mapping[str, str] = field(factory=dict)  # the stream's name
+    schema: str = "{source}"
+    tables: Mapping[str, str] = field(factory=dict)
     ledger_schema: str = SCHEMA
     grant_to: tuple[str, ...] = ()
     day_index: bool = True
@@ -164,14 +165,13 @@ class PostgresSink(BaseSink):
 
     def location(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> TableLocation:
         """The location of a stream's table, by the settings."""
-        schema = self.schema if self.schema is not None else "{source}"
         table = self.tables.get(stream, self.tables.get("*", "{stream}"))
         words = {"source": source, "connector": connector, "stream": stream}
         return TableLocation(
-            schema=_filled(schema, words),
+            schema=_filled(self.schema, words),
             table=_filled(table, words),
             of_stream=of_stream or stream,
-            shared="{source}" not in schema + table,
+            shared="{source}" not in self.schema + table,
             day_index=self.day_index,
             grant_to=self.grant_to,
         )
