@@ -532,6 +532,36 @@ def test_days_have_names(project: Project, since: str, until: str | None, days: 
     assert (min(planned), max(planned)) == tuple(map(str, days))
 
 
+def test_yesterday_is_that_of_each_account(server: Server, tmp_path: Path) -> None:
+    """
+    In a zone where the source's yesterday is not over yet, an account's is the day before, and is read.
+    """
+    values = config(server, tmp_path)
+    values["source"]["shop"] |= {"accounts": {"7": {"timezone": "Pacific/Honolulu"}}}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    for words in ({"since": "yesterday"}, {"since": "yesterday", "until": "yesterday"}):
+        planned = [one.partition.as_dict() for one in project.plan("daily", **words).partitions]
+        assert [(one["shop_id"], one["day"]) for one in planned] == [("7", "2026-03-08"), ("8", "2026-03-09")]
+    read = project.read("shop", "sales", since="yesterday")
+    assert {(row["shop_id"], str(row["day"])) for row in read.dicts()} == {("7", "2026-03-08"), ("8", "2026-03-09")}
+
+
+def test_days_to_forget_are_those_of_the_source(server: Server, tmp_path: Path) -> None:
+    """
+    As those of a run: yesterday in Honolulu, where it is late in the evening.
+    """
+    values = config(server, tmp_path)
+    values["source"]["shop"] |= {"timezone": "Pacific/Honolulu"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", since="2026-03-07", until="today")
+
+    project.forget("shop", "sales", since="yesterday", until="yesterday", rows=True)
+
+    left = {str(one.day) for one in project.partitions("shop").partitions}
+    assert left == {"2026-03-07", "2026-03-09"}
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

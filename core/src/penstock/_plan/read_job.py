@@ -3,7 +3,7 @@ The job of a plan or a run: one source and one sink, with the options of the run
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from attrs import frozen
 
@@ -11,6 +11,7 @@ from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Shard, block_days
 from penstock._plan.plan import PlannedSlice
+from penstock._util.days import window
 from penstock.connector import Stream
 from penstock.sinks import LockShare, Sink
 
@@ -20,7 +21,8 @@ class ReadJob:
     """
     One source and one sink, with the options of the run.
 
-    ``shard``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_share``: of
+    ``since``, ``until``: in the zone of the source. ``words``: both as requested, which name days in each account's
+    zone. ``shard``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_share``: of
     the lock of the source; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the
     coordinator's target, and returns the reply.
     """
@@ -32,11 +34,21 @@ class ReadJob:
     sink_name: str = ""  # in messages
     since: date | None = None
     until: date | None = None
+    words: tuple[date | str | None, date | str | None] | None = None
     full: bool = False
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
     shard: Shard | None = None
     lock_share: LockShare | None = None
     to_coordinator: Callable[[str], str] | None = None
+
+    def window_at(self, today: date) -> tuple[date | None, date | None]:
+        """The first and the last requested day, where today is this day; None: not stated."""
+        return (self.since, self.until) if self.words is None else window(*self.words, today)
+
+    def window_of_any_zone(self) -> tuple[date | None, date | None]:
+        """The first and the last requested day in the zones of all accounts; None: not stated."""
+        day = timedelta(days=1)
+        return self.since and self.since - day, self.until and self.until + day
 
     def is_in_shard(self, stream: Stream, account: str | None) -> bool:
         """Whether the account (None: a stream without accounts) is in this job's shard, see Shard.has_account."""

@@ -58,12 +58,13 @@ def requested_window(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) 
 
 
 def _window_without_parent(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
-    since = job.since or job.source.settings.start
-    until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
+    requested_since, requested_until = job.window_at(today)
+    since = requested_since or job.source.settings.start
+    until, notices = _last_day(job, stream, requested_until, latest_moment(stream, zone, now).date())
     floor = _earliest(stream, today)
-    check_order(job.since, job.until)
-    if floor is not None and until < floor and job.until is not None:
+    check_order(requested_since, requested_until)
+    if floor is not None and until < floor and requested_until is not None:
         raise UsageError(
             f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "
             f"{until}: nothing of it can be read any more. Choose later days."
@@ -71,9 +72,9 @@ def _window_without_parent(job: ReadJob, stream: Stream, zone: tzinfo, now: date
     if since is None:
         return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until), notices
     if since > until:
-        last = "the last day that can be read" if job.until else "the last day that is read without --until"
-        after = f"{since} is after {until}, {'the day of --until' if until == job.until else last}"
-        if job.since is not None:
+        last = "the last day that can be read" if requested_until else "the last day that is read without --until"
+        after = f"{since} is after {until}, {'the day of --until' if until == requested_until else last}"
+        if requested_since is not None:
             raise UsageError(f"{job.source.name}.{stream.name}: --since {after}. Choose an earlier day.")
         notices.append(f"{job.source.name}.{stream.name}: nothing is read, because start {after}")
     if floor is not None and since < floor:
@@ -82,12 +83,11 @@ def _window_without_parent(job: ReadJob, stream: Stream, zone: tzinfo, now: date
     return Window(since=since, until=until), notices
 
 
-def _last_day(job: ReadJob, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
-    """The last requested day: yesterday by default, of ``changes`` the present one; and a notice if it was clamped."""
-    latest = latest_moment(stream, zone, now).date()
+def _last_day(job: ReadJob, stream: Stream, requested: date | None, latest: date) -> tuple[date, list[str]]:
+    """The last day to read: yesterday by default, of ``changes`` the latest one; and a notice if it was clamped."""
     if stream.kind == "changes":
-        return min(job.until or latest, latest), []
-    until = job.until or latest - timedelta(days=1)
+        return min(requested or latest, latest), []
+    until = requested or latest - timedelta(days=1)
     if until > latest:
         return latest, [f"{job.source.name}.{stream.name} is read up to today, {latest}, not up to {until}"]
     return until, []

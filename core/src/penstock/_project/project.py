@@ -9,6 +9,7 @@ run starts without the other commands.
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from penstock._project.setup import Notices, Setup, names_in, number_in, unfailing, window_of
 from penstock._util.clock import Clock
+from penstock.errors import PenstockError
 from penstock.events import OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -383,7 +385,7 @@ class Project:
         from penstock._project.totals import totals_of
         from penstock.results import TotalsResult
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
         totals = tuple(query.each(partial(totals_of, days=days, daily=daily)))
         return query.with_notices(TotalsResult(totals=totals))
 
@@ -403,7 +405,7 @@ class Project:
         from penstock._project.totals import partitions_of
         from penstock.results import PartitionsResult
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
         partitions = tuple(query.each(partial(partitions_of, days=days)))
         return query.with_notices(PartitionsResult(partitions=partitions))
 
@@ -431,7 +433,7 @@ class Project:
         from penstock._project.forget import forget
 
         query = self._query(source, to, used_by_source=True, accounts=accounts)
-        days = self._days(since, until, accounts)
+        days = self._days(since, until, accounts, source=source)
         return query.with_notices(forget(query, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
@@ -478,7 +480,7 @@ class Project:
         """
         from penstock._project.verify import verify
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts)
+        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
         return query.with_notices(verify(query, days, repair=repair))
 
     def adopt(
@@ -516,7 +518,7 @@ class Project:
         from penstock.results import RejectedResult
 
         query, collected = self._query(name, to, stream=stream, accounts=accounts), list["RejectedRecord"]()
-        days = self._days(since, until, accounts)
+        days = self._days(since, until, accounts, source=name)
         for record in query.each(partial(rejected_records, stream=stream, days=days)):
             (on_record or collected.append)(record)
             del record  # else the next one is read while this one is held
@@ -555,11 +557,21 @@ class Project:
     # --- shared -----------------------------------------------------------------------------------------------------
 
     def _days(
-        self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None
+        self,
+        since: date | str | None,
+        until: date | str | None,
+        accounts: Sequence[str] | None = None,
+        *,
+        source: str | None = None,
     ) -> "Days":
+        """``source``: the one in whose zone today is, where it can be used; else in UTC."""
         from penstock._project.target_query import Days
 
-        first, last = window_of(since, until, self._clock(None).now().date())
+        now = self._clock(None).now()
+        if source and (isinstance(since, str) or isinstance(until, str)):
+            with suppress(PenstockError):
+                now = now.astimezone(self._setup.source(source).zone)
+        first, last = window_of(since, until, now.date())
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
     def _query(

@@ -175,7 +175,14 @@ def read(
     check_missed_columns(setup.config, [configured], {source: streams})
     first, last = window_of(since, until, clock(None).now().astimezone(configured.zone).date())
     job = ReadJob(
-        source=configured, streams=streams, accounts=accounts, sink=PlanOnlySink(), since=first, until=last, full=True
+        source=configured,
+        streams=streams,
+        accounts=accounts,
+        sink=PlanOnlySink(),
+        since=first,
+        until=last,
+        words=(since, until),
+        full=True,
     )
     return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=clock)
 

@@ -286,6 +286,7 @@ class _Selected(NamedTuple):
                         sink_name=configured_sink.name if configured_sink is not None else type(sink).__name__,
                         since=since,
                         until=until,
+                        words=(selection.since, selection.until),
                         full=selection.full,
                         allowed=allowed,
                     )

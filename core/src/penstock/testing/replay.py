@@ -56,6 +56,7 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
         sink=sink,
         since=since,
         until=until,
+        words=(options["since"], options["until"]),
     )
     report = run_jobs(new_run([job], clock=clock, recording=recording))
     return Replayed(rows={stream: sink.all(stream) for stream in sink.rows}, report=report)

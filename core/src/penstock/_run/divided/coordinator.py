@@ -256,9 +256,8 @@ class RunCoordinator:
         for stream in job_run.job.chosen:
             planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
             self.context.run_report.count(name, stream.name, planned=planned, final=final)
-            entries = (
-                ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until) if ledger else {}
-            )
+            since, until = job_run.job.window_of_any_zone()
+            entries = ledger.entries(name, stream.name, since=since, until=until) if ledger else {}
             job_run.committer.count_of_other_worker(
                 [
                     entry
