@@ -373,6 +373,22 @@ def test_a_changed_setting_of_a_request_reads_final_days_again(
     assert [planned.reason for planned in plan.partitions] == ["changed"] * 6
 
 
+def test_a_secret_in_a_header_changes_no_final_day(server: Server, working_directory: Path) -> None:
+    """
+    Days that were delivered before its connector sent it stay final: the rows do not depend on it.
+    """
+    at = config(server, working_directory)
+    at["source"]["shop"]["open_for"] = "0 days"
+
+    def project(**headers: str) -> Project:
+        connector = Connector(name="shop", summary="", settings=Settings, streams=[SALES], headers=headers)
+        return Project(at, plugins=(ConnectorPlugin(connector), penstock_plugins), environ={}, clock=Stopped)
+
+    project().run("daily", **DAYS)
+
+    assert project(**{"X-Key": "{key}"}).plan("daily", **DAYS).partitions == ()
+
+
 def test_the_plan_is_what_a_run_fetches(project: Project, shop: Shop) -> None:
     """
     No request; after the run it holds the days that are still open; accounts may be patterns.

@@ -16,6 +16,7 @@ import attrs
 from penstock._config.source import ConfiguredSource
 from penstock.connector import Stream
 from penstock.model import Partition, is_loopback
+from penstock.redact import Secret
 from penstock.settings import SourceSettings, info_of
 
 MAX_HOST_SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
@@ -52,7 +53,8 @@ def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
 def fingerprint(settings: SourceSettings, stream: Stream, in_requests: Collection[str] = ()) -> str:
     """
     A hash of the settings that affect the provider's response. Changing one of them makes delivered days be read again.
-    ``in_requests``: names in the templates of the requests: a setting of such a name affects the response, too.
+    ``in_requests``: names in the templates of the requests: a setting of such a name affects the response, too, unless
+    it is a secret.
 
     Settings at their default are left out: a new setting of a later version changes no fingerprint. Host, port and path
     of ``base_url`` are added after ``@``: a test system, a gateway, or an imitation on this machine, has
@@ -61,8 +63,8 @@ def fingerprint(settings: SourceSettings, stream: Stream, in_requests: Collectio
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
-        affects_data = info_of(attribute).affects_data or attribute.name in in_requests
-        if affects_data and value != attribute.default and value not in ((), {}, None):
+        is_named = attribute.name in in_requests and not isinstance(value, Secret)
+        if (info_of(attribute).affects_data or is_named) and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
