@@ -339,12 +339,15 @@ class Acme:
 
 
 class Masking(Acme):
-    """A plugin that gives all rows of a batch the same key."""
+    """A plugin that gives the rows of each page the same keys."""
+
+    def __init__(self) -> None:
+        super().__init__(Paged, stream={"paginator": PageNumber()})
 
     @penstock.hookimpl
     def penstock_batch(self, batch: Any) -> Any:
-        for row in batch.rows:
-            row.id = "x"
+        for number, row in enumerate(batch.rows):
+            row.id = f"x{number}"
         return batch
 
 
@@ -461,7 +464,7 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "repeated": [(lambda other: Acme(Doubling), "sales: 6 records came twice")],
     "unknown members": [(lambda other: Acme(Talkative), "sales: members that the record class lacks: buyer")],
     "key": [
-        (lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x',)"),
+        (lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x0',)"),
         (
             lambda other: Acme(
                 Shops, stream={"kind": "changes", "account": "shop", "accounts": lambda settings: ("a", "b")}
@@ -477,8 +480,8 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
         (
             lambda other: Masking(),
-            "sales ('2026-03-17',): of 2 true rows 2 rows are missing and 2 should not be there, such as "
-            '{"id": "2026-03-17-0", "price": "1.50"} in place of {"id": "x", "price": "1.50"}',
+            "sales ('2026-03-17',): of 3 true rows 3 rows are missing and 3 should not be there, such as "
+            '{"id": "2026-03-17-0", "price": "1.50"} in place of {"id": "x0", "price": "1.50"}',
         ),
         (
             lambda other: Acme(stream={"record": CentSale}),

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from penstock import (
     Unsigned,
     Waiting,
     added,
+    column,
     hookimpl,
     record,
 )
@@ -562,6 +564,7 @@ class Visit:
 
     id: str
     note: str | None = None
+    size: Decimal | None = column(additive=True)
 
 
 @define(kw_only=True, eq=False)
@@ -609,6 +612,28 @@ def test_a_plugin_that_changes_where_rows_belong_fails_by_name(
 
     assert (report.exit_code, shop.rows("visits")) == (1, [])
     assert f"Masked: penstock_batch changed {changed} of visits" in str(report.errors[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("size", 0.1, "set size of visits to a float; it takes Decimal or None"),
+        ("note", 7, "set note of visits to a int; it takes str or None"),
+        ("id", None, "set id of visits, which is in the key, to None"),
+    ],
+)
+def test_a_plugin_that_sets_a_value_of_another_type_fails_by_name(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    """
+    A float is not exact, and a sink would be called a defect of penstock or deliver it all the same.
+    """
+    shop = masked(tmp_path, {"/visits": [{"id": "a"}]}, **{name: value})
+
+    report = shop.run()
+
+    assert (report.exit_code, shop.rows("visits")) == (1, [])
+    assert f"Masked: penstock_batch {message}" in str(report.errors[0])
 
 
 def test_children_are_requested_by_what_the_provider_sent(tmp_path: Path) -> None:

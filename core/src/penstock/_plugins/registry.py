@@ -10,6 +10,8 @@ if a command needs it.
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cached_property
 from importlib import metadata
 from operator import attrgetter
@@ -41,6 +43,7 @@ from penstock.events import Event
 from penstock.model import Batch
 from penstock.names import did_you_mean
 from penstock.protocols import Named
+from penstock.records import ColumnType
 from penstock.redact import mask
 from penstock.sinks import SinkKind
 
@@ -378,9 +381,34 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
                 f"{plugin}: penstock_batch changed {wrong} of {batch.layout.stream}, by which its rows are found and "
                 "replaced. It may change other values, and keys that stay distinct. Uninstall or correct it."
             )
+        if wrong_value := next(_wrong_values(batch if changed is None else changed), None):
+            raise PluginError(f"{plugin}: penstock_batch {wrong_value}. Uninstall or correct it.")
         return changed
 
     return change
+
+
+_VALUES: dict[ColumnType, tuple[type, ...]] = {
+    "text": (str,),
+    "integer": (int,),
+    "decimal": (Decimal, int),
+    "boolean": (bool,),
+    "date": (date,),
+    "datetime": (datetime,),
+}
+"""The types of the values of a column in a row, beside None."""
+
+
+def _wrong_values(batch: Batch) -> Iterator[str]:
+    """What no value of a changed batch may be: of another type than its column, or null in the key."""
+    for column in batch.layout.columns if batch.rows else ():
+        for found in set(map(type, map(attrgetter(column.name), batch.rows))):
+            is_null = found is type(None)
+            if is_null and column.name in batch.layout.key:
+                yield f"set {column.name} of {batch.layout.stream}, which is in the key, to None"
+            elif not is_null and not issubclass(found, _VALUES.get(column.type, (object,))):
+                expected = _VALUES[column.type][0].__name__
+                yield f"set {column.name} of {batch.layout.stream} to a {found.__name__}; it takes {expected} or None"
 
 
 def _places_of(batch: Batch) -> dict[str, Any]:
