@@ -46,43 +46,57 @@ def problems_of(
     """
     if not status.configured:
         return []
-    name = status.source
-    last_read = max((account.last_read for account in status.streams if account.last_read), default=None)
-    problems = [
-        Problem(source=name, kind="parked", count=1, last_read=last_read, reason=reason)
-        for run in status.runs[:1]
-        for reason in run.report.get("parked", {}).values()
-    ]
     flawed = _flawed_entries(source_ledger, filter(_is_flawed, status.streams))
+    problems = list(_parked(status))
     for account in status.streams:
         if account.configured is False:
-            open_partitions = account.open + account.failed
-            if (
-                account.listed
-                and open_partitions
-                and account.last_read is not None
-                and account.last_read >= now - NEW_FOR
-            ):
-                reason = "the provider does not list the account any more, so that no run reads it"
-                problems.append(_problem(name, account, "left open", open_partitions, reason))
+            problems += _left_open(status.source, account, now)
             continue
-        if account.overdue:
-            problems.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
-        if account.missing:
-            reason = "days between the first and the last were never delivered"
-            problems.append(_problem(name, account, "missing", account.missing, reason))
+        problems += _unread_days(status.source, account)
         if _is_flawed(account):
             first = first_served(account) if account.failed else None
-            problems += [
-                evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
-                for (kind, reason), entries in _by_reason(next(flawed), first).items()
-            ]
+            problems += _flaws(status.source, account, next(flawed), first)
     return [
         *problems,
         *_failed_as_a_whole(status, accounts),
         *_restated_months(source_ledger, now, accounts),
         *_new_members(source_ledger, status, now, accounts),
     ]
+
+
+def _parked(status: SourceStatus) -> Iterator[Problem]:
+    """That the last run requested nothing more of the source until a time that the provider states."""
+    last_read = max((account.last_read for account in status.streams if account.last_read), default=None)
+    for run in status.runs[:1]:
+        for reason in run.report.get("parked", {}).values():
+            yield Problem(source=status.source, kind="parked", count=1, last_read=last_read, reason=reason)
+
+
+def _left_open(source: str, account: AccountStatus, now: datetime) -> Iterator[Problem]:
+    """The open partitions of an account that left the provider's list lately."""
+    partitions = account.open + account.failed
+    is_recent = account.last_read is not None and account.last_read >= now - NEW_FOR
+    if account.listed and partitions and is_recent:
+        reason = "the provider does not list the account any more, so that no run reads it"
+        yield _problem(source, account, "left open", partitions, reason)
+
+
+def _unread_days(source: str, account: AccountStatus) -> Iterator[Problem]:
+    """That an account was not read for too long, and its days that were never delivered."""
+    if account.overdue:
+        yield _problem(source, account, OVERDUE, 1, "not read for longer than allowed")
+    if account.missing:
+        reason = "days between the first and the last were never delivered"
+        yield _problem(source, account, "missing", account.missing, reason)
+
+
+def _flaws(
+    source: str, account: AccountStatus, entries: Iterable[LedgerEntry], first_served: date | None
+) -> Iterator[Problem]:
+    """The problems of these rows of an account, by kind and reason. ``first_served``: see problems_of."""
+    for (kind, reason), alike in _by_reason(entries, first_served).items():
+        problem = _problem(source, account, kind, sum(map(_COUNTED[kind], alike)), reason)
+        yield evolve(problem, **_span(alike))
 
 
 def _is_flawed(account: AccountStatus) -> bool:
