@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from functools import cached_property
 from itertools import count
+from operator import attrgetter
 from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -18,6 +19,7 @@ from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, PluginError, UsageError, sentences
 from penstock.ledger import DeliveredEntries, windows_of_rows
+from penstock.ledger.delivered_entries import each_once
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord
 from penstock.model import Partition
 from penstock.names import did_you_mean
@@ -91,11 +93,12 @@ class SourceLedger:
 
     def partitions(self, stream: str, days: "Days") -> Iterator[Partition]:
         """The partitions with a row within these days, of these accounts. Rows are read some days at a time."""
+
+        def read(since: date | None, until: date | None) -> Iterable[Partition]:
+            return self.ledger.entries(self.source, stream, since=since, until=until)
+
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
-        for number, (since, until) in enumerate(windows):
-            for partition in self.ledger.entries(self.source, stream, since=since, until=until):
-                if (partition.day is not None or not number) and days.contains(partition):
-                    yield partition
+        return filter(days.contains, each_once(windows, read, attrgetter("day")))
 
     def delivered(self, stream: str, days: "Days") -> DeliveredEntries:
         """The delivered partitions of a stream within these days, of these accounts, in the order of their days."""
@@ -105,11 +108,14 @@ class SourceLedger:
 
     def delivered_sums(self, stream: str, days: "Days") -> Iterator[DeliveredSums]:
         """Rows and sums of the delivered partitions of a stream within these days, of these accounts, in any order."""
+
+        def read(since: date | None, until: date | None) -> Iterable[DeliveredSums]:
+            return self.ledger.delivered_sums(self.source, stream, since=since, until=until)
+
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
-        for number, (since, until) in enumerate(windows):
-            for sums in self.ledger.delivered_sums(self.source, stream, since=since, until=until):
-                if (sums.day or not number) and matches_account(days.accounts, (value for _, value in sums.account)):
-                    yield sums
+        for sums in each_once(windows, read, attrgetter("day")):
+            if matches_account(days.accounts, (value for _, value in sums.account)):
+                yield sums
 
     def runs(self) -> Iterator[RunRecord]:
         """The runs that the ledger keeps, newest first. They are read some at a time: their reports are long."""

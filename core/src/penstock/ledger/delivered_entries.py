@@ -3,14 +3,19 @@ The delivered partitions of a stream as a sequence that is read from the ledger 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import penstock.ledger.partition_queries as partition_queries
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition
+
+DayWindow = tuple[date | None, date | None]
+"""The first and the last day, both included; None: no bound."""
+
+_T = TypeVar("_T")
 
 
 class DeliveredEntries(Sequence[LedgerEntry]):
@@ -35,7 +40,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
     ) -> None:
         self._ledger, self._source, self._stream = ledger, source, stream
         self._since, self._until, self._accepts, self._changed = since, until, accepts, changed
-        self._windows: list[tuple[date | None, date | None]] | None = None
+        self._windows: list[DayWindow] | None = None
         self._count: int | None = None
         self.unsettled: set[Partition] = set()
 
@@ -44,17 +49,20 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         if self._windows is None:
             windows = windows_of_rows(self._ledger, self._source, self._stream, self._since, self._until)
             self._windows = list(windows)
-        for number, (since, until) in enumerate(self._windows):
-            entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
-            for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
-                if (number and partition.day is None) or not self._accepts(partition):
-                    continue  # what has no day is in each window
-                if entry.state == "delivered":
-                    count += 1
-                    yield self._changed(entry)
-                elif entry.state in ("intended", "staged"):
-                    self.unsettled.add(partition)
+        for entry in each_once(self._windows, self._entries, lambda entry: entry.partition.day):
+            if not self._accepts(entry.partition):
+                continue
+            if entry.state == "delivered":
+                count += 1
+                yield self._changed(entry)
+            elif entry.state in ("intended", "staged"):
+                self.unsettled.add(entry.partition)
         self._count = count
+
+    def _entries(self, since: date | None, until: date | None) -> list[LedgerEntry]:
+        """The rows of a window, in the order of their days."""
+        entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
+        return sorted(entries.values(), key=lambda entry: entry.partition.day or date.min)
 
     def __len__(self) -> int:
         if self._count is None:
@@ -70,7 +78,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
 
 def windows_of_rows(
     ledger: Ledger, source: str, stream: str, since: date | None, until: date | None
-) -> Iterator[tuple[date | None, date | None]]:
+) -> Iterator[DayWindow]:
     """
     A window, divided into windows of some ``ROWS_AT_ONCE`` rows. The first and the last one end where the window does;
     what has no day is in each of them.
@@ -90,3 +98,15 @@ def windows_of_rows(
         yield since, first + length
         since = first = first + length + timedelta(days=1)
     yield since, until
+
+
+def each_once(
+    windows: Iterable[DayWindow],
+    read: Callable[[date | None, date | None], Iterable[_T]],
+    day_of: Callable[[_T], date | str | None],
+) -> Iterator[_T]:
+    """What is read of each window of :func:`windows_of_rows`; what has no day, which all of them have, once."""
+    for number, (since, until) in enumerate(windows):
+        for row in read(since, until):
+            if number == 0 or day_of(row):
+                yield row
