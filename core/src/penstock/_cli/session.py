@@ -114,7 +114,7 @@ class Session:
 # --- options that every command takes -------------------------------------------------------------------------------
 
 
-def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     session = ctx.find_object(Session)
     if session is None or value in (None, False, ()):
         return
@@ -128,7 +128,7 @@ def common() -> list[click.Parameter]:
     """The options that may stand before the command or after it."""
 
     def option(*names: str, **more: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=_keep, **more)
+        return click.Option(names, expose_value=False, callback=_store_option, **more)
 
     return [
         option("--config", "config_file", metavar="FILE", help="The configuration.  [default: ./penstock.toml]"),

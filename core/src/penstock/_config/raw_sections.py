@@ -61,9 +61,9 @@ def read(
     """
     sections: Sections = {section: {} for section in SECTIONS}
     if isinstance(file, Mapping):
-        _take(file, "configuration", sections, problems)
+        _add_tables(file, "configuration", sections, problems)
     elif file is not None:
-        _take(_read_file(file), str(file), sections, problems)
+        _add_tables(_read_file(file), str(file), sections, problems)
     _read_environment(environ, sections, problems)
     _read_sets(sets, sections, problems)
     where = str(file) if isinstance(file, Path) else "configuration"
@@ -93,7 +93,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not TOML: {error}{quotes}") from None
 
 
-def _take(table: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:
+def _add_tables(table: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:
     for section, names in table.items():
         if section not in SECTIONS:
             meant = did_you_mean(section, SECTIONS)
