@@ -215,11 +215,11 @@ def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPat
     (path,) = here.folder.rglob("ledger.sqlite")
     ledger = SqliteLedger(path)
     entry = next(iter(ledger.entries("shop", "sales").values()))
-    records = [Rejected(stream="sales", path=f"$[{n}]", reason="it is null", raw=f"{n:020000}") for n in range(200)]
+    records = [Rejected(stream="sales", path=f"$[{n}]", reason="it is null", raw=f"{n:020000}") for n in range(100)]
     ledger.deliver(evolve(entry, rejected=len(records), rejected_records=tuple(records)))
     ledger.close()
     here("rejected", *what.split())  # imports all that it needs
-    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 5)
 
     with open(os.devnull, "w") as nowhere, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", nowhere)
