@@ -3,9 +3,10 @@ A DuckDB file opened for one source: its tables, the commits of partitions, comp
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from penstock import (
     BaseTarget,
@@ -26,15 +27,11 @@ from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import DuckLedger
 from penstock_plugins.duckdb.writer import DuckWriter
 from penstock_plugins.sink_support.table_verification import (
-    Contents,
+    ComparedTable,
+    Condition,
     all_lost,
-    by_days,
-    contents_from,
-    differences,
     lost_notice,
-    measures_in,
     rows_in,
-    rows_of_days,
 )
 
 A = TypeVar("A")
@@ -290,50 +287,30 @@ class DuckTarget(BaseTarget):
         first = entries[0].partition
         columns, types, comment = [column for column, _ in first.values], self._types(name), self._comment(name)
         if comment is None:
-            yield from all_lost(entries, name, f"the table {self.source}.{name} is gone")
+            yield from all_lost(entries, name, f"{name}: the table {self.source}.{name} is gone")
             return
         if comment.endswith(_MERGED) or not types.keys() >= set(columns):
             if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
-                yield from all_lost(entries, name, "there is no row")
+                yield from all_lost(entries, name, f"{name}: there is no row")
             return
-        ours = comment == self._mark(name)
-        if first.day is None or types[columns[-1]] != "DATE":
-            yield from self._differences_of(name, list(entries), types, ours=ours)
-            return
-        for first_day, last_day, group in by_days(entries, since, until):
-            condition = rows_of_days(quoted(columns[-1]), first_day, last_day, "?")
-            yield from self._differences_of(name, group, types, condition, ours=ours)
+        compared = ComparedTable(
+            stream=name,
+            place=f"{self.source}.{name}",
+            day=quoted(columns[-1]) if first.day is not None and types[columns[-1]] == "DATE" else None,
+            parameter="?",
+            has_column=types.__contains__,
+            read=partial(self._read, name),
+            is_ours=comment == self._mark(name),
+        )
+        yield from compared.differences(entries, since, until)
 
-    def _differences_of(
-        self,
-        name: str,
-        entries: Sequence[LedgerEntry],
-        types: Collection[str],
-        condition: tuple[str, list[str]] = ("true", []),
-        *,
-        ours: bool,
-    ) -> Iterator[Difference]:
-        """
-        The differences of partitions whose rows a condition selects. ``types``: the names of the table's columns;
-        ``ours``: it has penstock's mark.
-        """
-        columns = [column for column, _ in entries[0].partition.values]
-        measures = [measure for measure in measures_in(entries, name) if measure in types]
-        contents = self._contents(name, columns, measures, condition)
-        yield from differences(entries, contents, measures, name, f"{self.source}.{name}", is_ours=ours)
-
-    def _contents(
-        self, name: str, columns: Sequence[str], measures: Sequence[str], condition: tuple[str, list[str]]
-    ) -> Contents:
-        """The partitions in a table, of the rows that a condition selects."""
+    def _read(self, name: str, columns: Sequence[str], measures: Sequence[str], condition: Condition) -> list[Any]:
+        """See :class:`.ComparedTable`."""
         texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
         sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
-        where, values = condition
-        rows = self.database.run(
-            f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} where {where} group by all",
-            values,
-        ).rows
-        return contents_from(rows, len(columns), measures)
+        selected = ", ".join([*texts, "count(*)", *sums])
+        statement = f"select {selected} from {self.table(name)} where {condition.sql} group by all"
+        return self.database.run(statement, condition.values).rows
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`: one transaction; the columns stay, and are null."""

@@ -3,11 +3,12 @@ Compare the rows of partitions in a table with the entries of the ledger, some d
 the history.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
+from attrs import frozen
 from penstock import Difference, LedgerEntry, Partition
 
 ENTRIES_AT_ONCE = 10_000
@@ -19,10 +20,6 @@ class Content(NamedTuple):
 
     rows: int
     sums: Mapping[str, Decimal]
-
-
-Contents = dict[tuple[str, ...], Content]
-"""By the texts of the partition's columns. A partition without rows is not there."""
 
 
 def rows_in(entry: LedgerEntry, stream: str) -> int:
@@ -43,58 +40,85 @@ def lost_notice(what: str, of: str, lost: Iterable[Partition]) -> str:
     )
 
 
-def measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
+def all_lost(entries: Iterable[LedgerEntry], stream: str, what: str) -> Iterator[Difference]:
+    """All partitions with rows in a stream's table, as lost."""
+    for entry in entries:
+        if rows_in(entry, stream):
+            yield Difference(partition=entry.partition, what=what)
+
+
+class Condition(NamedTuple):
+    """A condition of SQL, and the values of its parameters."""
+
+    sql: str
+    values: list[str]
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class ComparedTable:
+    """
+    The table of a stream, as it is compared with the ledger. ``place``: its name in messages. ``day``: the SQL of the
+    column of a partition's day; None if it has none. ``parameter``: what stands for a value in a statement.
+
+    ``read``: for the columns of a partition, measures and a condition, the rows of a query: the columns as texts, the
+    number of rows, the sum of each measure. ``is_ours``: whether penstock made the table; in another one, only what was
+    delivered is compared.
+    """
+
+    stream: str
+    place: str
+    day: str | None
+    parameter: str
+    has_column: Callable[[str], bool]
+    read: Callable[[Sequence[str], Sequence[str], Condition], Iterable[Sequence[Any]]]
+    is_ours: bool = True
+
+    def differences(
+        self, entries: Sequence[LedgerEntry], since: date | None, until: date | None
+    ) -> Iterator[Difference]:
+        """
+        The partitions whose rows or sums in the table differ from their entry, and those of no entry. ``since``,
+        ``until``: the entries are those of these days; rows of other days are not read.
+        """
+        if self.day is None:
+            yield from self._differences_of(list(entries), Condition("true", []))
+            return
+        for first, last, group in by_days(entries, since, until):
+            yield from self._differences_of(group, rows_of_days(self.day, first, last, self.parameter))
+
+    def _differences_of(self, entries: Sequence[LedgerEntry], condition: Condition) -> Iterator[Difference]:
+        """The differences of the partitions whose rows the condition selects; those of no entry come last."""
+        of, columns = entries[0].partition.stream, [column for column, _ in entries[0].partition.values]
+        measures = [measure for measure in _measures_in(entries, self.stream) if self.has_column(measure)]
+        rows = self.read(columns, measures, condition)
+        contents = {tuple(row[: len(columns)]): _content(row[len(columns) :], measures) for row in rows}
+        nothing = Content(0, dict.fromkeys(measures, Decimal(0)))
+        for entry in entries:
+            content = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
+            if difference := self._difference(entry, content):
+                yield Difference(partition=entry.partition, what=f"{self.stream}: {difference}")
+        for values, content in contents.items() if self.is_ours else ():
+            partition = Partition(stream=of, values=tuple(zip(columns, values, strict=True)))
+            what = f"{self.stream}: {content.rows} rows in {self.place}"
+            yield Difference(partition=partition, what=what, uncounted=True)
+
+    def _difference(self, entry: LedgerEntry, content: Content) -> str:
+        """What differs between an entry and the table, in a phrase; empty: nothing."""
+        delivered = rows_in(entry, self.stream)
+        if content.rows == delivered:
+            return _other_sum(entry, content.sums)
+        return f"{content.rows} rows in {self.place}, {delivered} were delivered" if delivered or self.is_ours else ""
+
+
+def _measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
     """The columns of which the entries have sums, if the rows of the table are those of ``stream`` itself."""
     names = (name for entry in entries if entry.partition.stream == stream for name in entry.sums)
     return list(dict.fromkeys(name.partition("[")[0] for name in names))
 
 
-def all_lost(entries: Iterable[LedgerEntry], stream: str, what: str) -> Iterator[Difference]:
-    """All partitions with rows in a stream's table, as lost."""
-    for entry in entries:
-        if rows_in(entry, stream):
-            yield Difference(partition=entry.partition, what=f"{stream}: {what}")
-
-
-def contents_from(rows: Iterable[Sequence[Any]], columns: int, measures: Sequence[str]) -> Contents:
-    """The contents from rows of a query: the texts of so many columns, the number of rows, the sum of each measure."""
-    return {
-        tuple(row[:columns]): Content(row[columns], dict(zip(measures, map(Decimal, row[columns + 1 :]), strict=True)))
-        for row in rows
-    }
-
-
-def differences(
-    entries: Sequence[LedgerEntry],
-    contents: Contents,
-    measures: Sequence[str],
-    stream: str,
-    place: str,
-    *,
-    is_ours: bool = True,
-) -> Iterator[Difference]:
-    """
-    The partitions whose rows or sums in the table of ``stream`` differ from their entry, then those of no entry.
-
-    ``contents`` of the table, which this function empties. ``place``: the table's name for messages. ``is_ours``:
-    whether penstock made it; in another one, only what was delivered is compared.
-    """
-    nothing = Content(0, dict.fromkeys(measures, Decimal(0)))
-    for entry in entries:
-        content = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
-        delivered = rows_in(entry, stream)
-        if content.rows == delivered:
-            difference = _other_sum(entry, content.sums)
-        elif delivered or is_ours:
-            difference = f"{content.rows} rows in {place}, {delivered} were delivered"
-        else:
-            difference = ""
-        if difference:
-            yield Difference(partition=entry.partition, what=f"{stream}: {difference}")
-    of, columns = entries[0].partition.stream, [name for name, _ in entries[0].partition.values]
-    for values, content in contents.items() if is_ours else ():
-        partition = Partition(stream=of, values=tuple(zip(columns, values, strict=True)))
-        yield Difference(partition=partition, what=f"{stream}: {content.rows} rows in {place}", uncounted=True)
+def _content(counts: Sequence[Any], measures: Sequence[str]) -> Content:
+    """The content of a partition, from its number of rows and the sum of each measure."""
+    return Content(counts[0], dict(zip(measures, map(Decimal, counts[1:]), strict=True)))
 
 
 def _other_sum(entry: LedgerEntry, sums: Mapping[str, Decimal]) -> str:
@@ -135,13 +159,11 @@ def _day(entry: LedgerEntry) -> date:
     return entry.partition.day or date.min
 
 
-def rows_of_days(column: str, since: date | None, until: date | None, parameter: str) -> tuple[str, list[str]]:
-    """
-    The condition for the rows of these days, and its values. Rows without a day are before all days. ``column``: the
-    name in SQL; ``parameter``: what stands for a value in a statement.
-    """
+def rows_of_days(column: str, since: date | None, until: date | None, parameter: str) -> Condition:
+    """The condition for the rows of these days. Rows without a day are before all days. ``column``: the name in SQL."""
     day = f"cast({parameter} as date)"
     terms = {f"{column} >= {day}": since, f"{column} < {day} + 1": until}
     given = {term: edge.isoformat() for term, edge in terms.items() if edge is not None}
     condition = " and ".join(given) or "true"
-    return condition if since is not None else f"({condition} or {column} is null)", [*given.values()]
+    with_undated = condition if since is not None else f"({condition} or {column} is null)"
+    return Condition(with_undated, [*given.values()])
