@@ -471,7 +471,7 @@ def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     """
     target = sink(place).open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
-    with pytest.raises(SinkError, match=r"cannot hold any of the 1 records"):
+    with pytest.raises(SinkError, match=r"refuses all 1 records"):
         deliver(target, a_day(), [(CLICKS, [click(1, price=Decimal("1E-10"))])])
     target.close()
 

@@ -160,7 +160,7 @@ def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     target = open_(place)
     commit(target, [(CLICKS, [click(1)])])
 
-    with pytest.raises(SinkError, match=r"cannot hold any of the 1 records .* is beyond 64 bits"):
+    with pytest.raises(SinkError, match=r"refuses all 1 records .* is beyond 64 bits"):
         commit(target, [(CLICKS, [click(1, job_id=2**64)])])
     target.close()
 

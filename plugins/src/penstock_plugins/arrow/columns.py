@@ -25,10 +25,10 @@ from typing import Any
 
 import pyarrow as pa
 from attrs import define, field, frozen
-from penstock import MOST_REJECTED, Batch, Column, ColumnType, Layout, SinkError
+from penstock import Batch, Column, ColumnType, Layout, SinkError
 
 from penstock_plugins.sink_support.text_columns import json_texts
-from penstock_plugins.sink_support.unfit import Unfit
+from penstock_plugins.sink_support.unfit import Unfit, check_number
 
 PRECISION = 38
 SCALE = 9
@@ -51,9 +51,8 @@ _FAILURES = (pa.ArrowException, ArithmeticError, ValueError, TypeError)
 
 @frozen
 class Misfit:
-    """A value that its column's type cannot hold. ``row``: the number of its row among those converted."""
+    """A value that its column's type cannot hold."""
 
-    row: int
     column: str
     reason: str
 
@@ -62,7 +61,7 @@ class Misfit:
 
 
 class ColumnMisfitError(Exception):
-    """Some rows cannot be converted; ``misfits`` has the first misfit of each of them, by row."""
+    """Some rows cannot be converted; ``misfits``: the first misfit of each of them, by the row's number, in order."""
 
     def __init__(self, misfits: Mapping[int, Misfit]) -> None:
         super().__init__(str(next(iter(misfits.values()))))
@@ -133,16 +132,14 @@ class Columns:
         try:
             arrays = [_array(column, type_, _values(column, rows)) for column, type_ in columns]
         except _FAILURES:
-            misfits = [
-                Misfit(number, column.name, reason)
-                for column, type_ in columns
-                for number, value in enumerate(_values(column, rows))
-                if (reason := _reason(column, value, type_))
-            ]
+            misfits: dict[int, Misfit] = {}
+            for column, type_ in columns:
+                for number, value in enumerate(_values(column, rows)):
+                    if reason := _reason(column, value, type_):
+                        misfits.setdefault(number, Misfit(column.name, reason))
             if not misfits:
                 raise
-            first = {misfit.row: misfit for misfit in reversed(misfits)}
-            raise ColumnMisfitError(dict(sorted(first.items()))) from None
+            raise ColumnMisfitError(dict(sorted(misfits.items()))) from None
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -203,12 +200,7 @@ class Fitting:
         for number, misfit in error.misfits.items():
             values = {column.name: getattr(rows[number], column.name) for column in layout.columns}
             self.unfit.append(Unfit.of(layout, values, misfit.column, misfit.reason))
-        if len(self.unfit) > MOST_REJECTED:
-            first = self.unfit[0].rejected
-            raise SinkError(
-                f"{self.target} cannot hold more than {MOST_REJECTED} records of {layout.stream} in one partition, the "
-                f"first because {first.path}: {first.reason}. Nothing was replaced."
-            )
+        check_number(self.unfit, self.target, f"{layout.stream} in one partition")
 
 
 # --- the stream of a reading ------------------------------------------------------------------------------------------

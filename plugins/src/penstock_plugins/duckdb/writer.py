@@ -11,7 +11,7 @@ from penstock import Batch, Layout, LedgerEntry, Partition, fault_point
 
 from penstock_plugins.arrow.columns import Columns, Fitting
 from penstock_plugins.duckdb.database import quoted
-from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
+from penstock_plugins.sink_support.unfit import Omissions, entry_without
 
 if TYPE_CHECKING:
     from penstock_plugins.duckdb.target import DuckTarget
@@ -64,7 +64,7 @@ class DuckWriter:
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
         omissions = [Omissions(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        fitting = entry_without_unfit(entry, omissions, self._target.name)
+        fitting = entry_without(entry, omissions, self._target.name)
         for buffer in self._buffers.values():
             self._target.make(buffer.layout)
             self._store(buffer)

@@ -32,7 +32,7 @@ from penstock.ledger import LedgerWrite
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.source_files import SourceFiles
-from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
+from penstock_plugins.sink_support.unfit import Omissions, entry_without
 
 
 class FileWriter:
@@ -51,10 +51,8 @@ class FileWriter:
 
     def fitting(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
-        omissions = [
-            Omissions(layout, unfit) for layout in self._layouts if (unfit := self.drafts[layout.stream].unfit)
-        ]
-        return entry_without_unfit(entry, omissions, self._files.shown) if omissions else entry
+        omissions = [Omissions(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
+        return entry_without(entry, omissions, self._files.shown)
 
     def abort(self) -> None:
         for draft in self.drafts.values():

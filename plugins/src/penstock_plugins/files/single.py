@@ -32,7 +32,7 @@ from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
 from penstock_plugins.files.locks import acquire
 from penstock_plugins.files.merge import copy, merge
-from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
+from penstock_plugins.sink_support.unfit import Omissions, entry_without
 
 ACQUIRE_TRIES = 100  # of a lock whose directory another run removes meanwhile
 
@@ -223,7 +223,7 @@ class SingleFileWriter:
             self._draft.rows(batch.rows)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        entry = entry_without_unfit(entry, [Omissions(self._layout, self._draft.unfit)], str(self._target.path))
+        entry = entry_without(entry, [Omissions(self._layout, self._draft.unfit)], str(self._target.path))
         self._target.keep(entry.partition, Path(self._draft.path) if self._draft.finish() else None)
         return entry
 

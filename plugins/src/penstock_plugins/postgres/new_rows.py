@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
-from penstock import MOST_REJECTED, Layout, Partition, SinkError, fault_point
+from penstock import Layout, Partition, fault_point
 
 from penstock_plugins.postgres.column_types import AWARE
 from penstock_plugins.postgres.database import Database
@@ -17,7 +17,7 @@ from penstock_plugins.postgres.rows import Chunk, CopyFormatter, Nul, SmallRows
 from penstock_plugins.postgres.server_errors import KEY_ERRORS, VALUE_ERRORS, NotStoredError
 from penstock_plugins.postgres.sql_text import columns_sql, equal, quoted
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.sink_support.unfit import Omissions, Unfit
+from penstock_plugins.sink_support.unfit import Omissions, Unfit, check_number
 
 Row = TypeVar("Row")
 
@@ -226,12 +226,7 @@ class NewRows:
 
     def _reject(self, unfit: Sequence[Unfit]) -> None:
         self.unfit += unfit
-        if len(self.unfit) > MOST_REJECTED:
-            first = self.unfit[0].rejected
-            raise SinkError(
-                f"{self.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first "
-                f"because {first.path}: {first.reason}. Nothing was replaced."
-            )
+        check_number(self.unfit, self.table.sql, f"{self._partition}")
 
     def drop_repeats(self) -> bool:
         """

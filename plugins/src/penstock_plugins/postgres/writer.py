@@ -175,7 +175,6 @@ class PostgresWriter:
     def _try(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         """One transaction. Returns the entry as it was recorded."""
         fitting = self._without_omissions(entry)
-        self._check_any_fits(fitting)
         self._delivery.prepare(fitting)
         with self._database.transaction():
             written = self._delivery.write(fitting, delete_first=delete_first)
@@ -183,8 +182,10 @@ class PostgresWriter:
         return written
 
     def _without_omissions(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry without the rows that were rejected or dropped."""
-        return entry_without(entry, [rows.omissions() for rows in self._rows.values()])
+        """The entry without the rows that were rejected or dropped. Raises SinkError if none is left."""
+        omissions = [rows.omissions() for rows in self._rows.values()]
+        advice = " If the table has a constraint or a trigger of yours, correct it, and run again."
+        return entry_without(entry, omissions, self._delivery.main.table.sql, advice=advice)
 
     def _spill(self) -> bool:
         """Whether there were rows to spill: the next try may succeed without those that COPY refuses."""
@@ -196,20 +197,6 @@ class PostgresWriter:
 
     def _reject_refused(self) -> bool:
         return any(rows.reject_by_halving(self._delivery.rows_to_delete_first(rows)) for rows in self._rows.values())
-
-    def _check_any_fits(self, fitting: LedgerEntry) -> None:
-        """
-        Raises SinkError if the table refuses every record: the fault is the table's, and the partition is not empty.
-        """
-        rows = self._delivery.main
-        if fitting.rows or not rows.unfit:
-            return
-        first = rows.unfit[0].rejected
-        raise SinkError(
-            f"{rows.table.sql} refuses all {len(rows.unfit)} records of {self._partition}, the first because "
-            f"{first.path}: {first.reason}. Nothing was replaced. If the table has a constraint or a trigger "
-            "of yours, correct it, and run again."
-        )
 
     def _not_stored(self) -> SinkError:
         names = ", ".join(self._table_names)

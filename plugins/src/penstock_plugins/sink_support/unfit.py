@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, field, frozen
-from penstock import EXACT_JSON, Layout, LedgerEntry, Rejected, SinkError
+from penstock import EXACT_JSON, MOST_REJECTED, Layout, LedgerEntry, Rejected, SinkError
 
 
 @frozen(eq=False, repr=False)
@@ -66,8 +66,11 @@ class Omissions:
     sums: Mapping[str, Decimal] | None = None
 
 
-def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions]) -> LedgerEntry:
-    """A delivery without what the target leaves out of its stream and of those derived from it."""
+def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions], target: str, *, advice: str = "") -> LedgerEntry:
+    """
+    A delivery without what the target leaves out of its stream and of those derived from it. Raises SinkError if no
+    record of the stream is left: the delivered rows are not replaced by nothing. ``advice``: what may help then.
+    """
     changes: dict[str, Any] = {}
     for omitted in omissions:
         rows = len(omitted.unfit) + omitted.repeated
@@ -77,6 +80,9 @@ def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions]) -> LedgerE
             derived = changes.setdefault("derived_rows", {**entry.derived_rows})
             derived[omitted.layout.stream] = derived.get(omitted.layout.stream, 0) - rows
             continue
+        if omitted.unfit and rows == entry.rows:
+            fault = f"{target} refuses all {len(omitted.unfit)} records of {entry.partition}"
+            raise _refusal(fault, omitted.unfit[0], advice)
         changes |= {
             "rows": entry.rows - rows,
             "rejected": entry.rejected + len(omitted.unfit),
@@ -87,16 +93,12 @@ def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions]) -> LedgerE
     return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if changes else entry
 
 
-def entry_without_unfit(entry: LedgerEntry, omissions: Sequence[Omissions], target: str) -> LedgerEntry:
-    """
-    The entry without unfit records; see :func:`entry_without`. Raises SinkError if no record of the stream is left: the
-    delivered rows are not replaced by nothing.
-    """
-    for omitted in omissions:
-        if omitted.unfit and omitted.layout.stream == entry.partition.stream and entry.rows == len(omitted.unfit):
-            first = omitted.unfit[0].rejected
-            raise SinkError(
-                f"{target} cannot hold any of the {len(omitted.unfit)} records of {entry.partition}, the first because "
-                f"{first.path}: {first.reason}. Nothing was replaced."
-            )
-    return entry_without(entry, omissions)
+def check_number(unfit: Sequence[Unfit], target: str, of: str) -> None:
+    """Raises SinkError if these records are more than a partition may reject. ``of``: what they are of."""
+    if len(unfit) > MOST_REJECTED:
+        raise _refusal(f"{target} cannot hold more than {MOST_REJECTED} records of {of}", unfit[0])
+
+
+def _refusal(fault: str, first: Unfit, advice: str = "") -> SinkError:
+    rejected = first.rejected
+    return SinkError(f"{fault}, the first because {rejected.path}: {rejected.reason}. Nothing was replaced.{advice}")
