@@ -396,23 +396,18 @@ def test_a_readme_lists_the_keys_streams_and_actions_of_its_connector(path: Path
     assert [what for what in tables if f"<!-- generated: {what} -->" not in text] == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ROOT / "pyproject.toml",
-        *(one for one in PAGES if one.name != "CHANGELOG.md"),
-        *sorted(ROOT.glob("*/src/**/*.py")),
-    ],
-    ids=named,
-)
-def test_nothing_is_installed_that_no_registry_has(path: Path) -> None:
+def test_nothing_is_installed_that_no_registry_has() -> None:
     """
     A distribution of this repository is installed from a path in it. A message may name an extra of an installed one.
     """
-    commands = [one for one in re.findall(r"pip install([^\n`#\\]*)", path.read_text()) if "--find-links" not in one]
-    own = r"(?<![\w./-])(?:penstock|connector-)[\w-]*" + (r"(?![\w\[-])" if path.suffix == ".py" else "")
+    pages = [ROOT / "pyproject.toml", *(one for one in PAGES if one.name != "CHANGELOG.md")]
+    for path in (*pages, *ROOT.glob("*/src/**/*.py")):
+        commands = [
+            one for one in re.findall(r"pip install([^\n`#\\]*)", path.read_text()) if "--find-links" not in one
+        ]
+        own = r"(?<![\w./-])(?:penstock|connector-)[\w-]*" + (r"(?![\w\[-])" if path.suffix == ".py" else "")
 
-    assert [one for one in commands if re.search(own, one)] == []
+        assert [one for one in commands if re.search(own, one)] == [], named(path)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
