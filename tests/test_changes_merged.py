@@ -1,6 +1,7 @@
 """
 The records of a stream of changes that were read again replace their former ones, and the rows that are derived from
-these, in every target: in whatever way a value of the key is written, and of however many columns the key is.
+these, in every target: in whatever way a value of the key is written, and of however many columns the key is. What has
+another type now is not merged, nor put beside files that have the former one.
 """
 
 import json
@@ -16,6 +17,7 @@ import duckdb
 import penstock_plugins
 import psycopg
 import pytest
+from attrs import evolve
 from penstock import (
     Connector,
     Derived,
@@ -28,6 +30,7 @@ from penstock import (
     Slice,
     SourceSettings,
     Stream,
+    TargetError,
     added,
     column,
     record,
@@ -271,36 +274,85 @@ class Asked:
     value: bool
 
 
+@record()
+class Unvalued:
+    shop: str = added()
+    day: date = added()
+    id: int
+
+
+@record()
+class Price2:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: Decimal = column(decimal_scale=2)
+
+
+@record()
+class Price4:
+    shop: str = added()
+    day: date = added()
+    id: int
+    value: Decimal = column(decimal_scale=4)
+
+
+def report(record_class: type) -> Stream:
+    return evolve(changes(record_class, "id"), kind="report")
+
+
+OTHER_TYPES = [
+    pytest.param(Counted, "5", Asked, "true", id="a number as a boolean"),
+    pytest.param(Counted, "5", Moment, '"2026-05-01T00:00:00Z"', id="a number as a time"),
+    pytest.param(Local, '"2026-05-01T10:00:00"', Moment, '"2026-05-01T00:00:00Z"', id="a local time as one of UTC"),
+    pytest.param(Moment, '"2026-05-01T10:00:00Z"', Dated, '"2026-05-01"', id="a time as its day"),
+]
+
+
+@pytest.mark.parametrize("kind", ["report", "changes"])
 @pytest.mark.parametrize(
     ("former", "value", "latter", "other"),
-    [
-        pytest.param(Counted, "5", Asked, "true", id="a number as a boolean"),
-        pytest.param(Counted, "5", Moment, '"2026-05-01T00:00:00Z"', id="a number as a time"),
-        pytest.param(Local, '"2026-05-01T10:00:00"', Moment, '"2026-05-01T00:00:00Z"', id="a local time as one of UTC"),
-        pytest.param(Moment, '"2026-05-01T10:00:00Z"', Dated, '"2026-05-01"', id="a time as its day"),
-    ],
+    [*OTHER_TYPES, pytest.param(Price4, "1.2345", Price2, "1.25", id="a decimal of another scale")],
 )
-def test_a_type_that_would_change_values_is_refused(
-    tmp_path: Path, former: type, value: str, latter: type, other: str
+def test_typed_files_of_contradicting_types_are_refused(
+    tmp_path: Path, kind: str, former: type, value: str, latter: type, other: str
 ) -> None:
     """
-    The file of a record that was read with another type is left as it is, and the message gives the remedies. After
-    that the days are read anew.
+    Readers of both files of Parquet would round or shift the former values, or fail. Nothing is requested. After the
+    directory was moved away the days are read anew.
     """
-    sink = {"kind": "parquet", "path": str(tmp_path)}
     items: dict[str, Sequence[str]] = {"2026-06-01": [f'{{"id": 1, "value": {value}}}']}
-    with projects_of(sink, items) as project_of:
+    streams = [changes(former, "id"), changes(latter, "id")] if kind == "changes" else [report(former), report(latter)]
+    with projects_of({"kind": "parquet", "path": str(tmp_path)}, items) as project_of:
+        assert project_of(streams[0]).run("acme", to="there", **DAYS).exit_code == 0
+        items |= {"2026-06-01": [f'{{"id": 2, "value": {other}}}']}
+        project = project_of(streams[1])
+        with pytest.raises(TargetError, match=r"they have value as .*, and .* now, so that readers would round or"):
+            project.run("acme", to="there", **DAYS)
+
+        (tmp_path / "acme" / "sales").rename(tmp_path / "former")
+        assert project.run("acme", to="there", **DAYS).exit_code == 0
+    files = f"{tmp_path}/acme/sales/**/*.parquet"
+    assert duckdb.sql(f"select id from read_parquet('{files}') ").fetchall() == [(2,)]
+
+
+@pytest.mark.parametrize(("former", "value", "latter", "other"), OTHER_TYPES)
+def test_a_merge_changes_no_former_value(tmp_path: Path, former: type, value: str, latter: type, other: str) -> None:
+    """
+    A column that was gone for a version, and came back with another type: the file that has its former values is left
+    as it is, and the message gives the remedies.
+    """
+    items: dict[str, Sequence[str]] = {"2026-06-01": [f'{{"id": 1, "value": {value}}}']}
+    with projects_of({"kind": "parquet", "path": str(tmp_path)}, items) as project_of:
         assert project_of(changes(former, "id")).run("acme", to="there", **DAYS).exit_code == 0
         (file,) = tmp_path.rglob("data.parquet")
         content = file.read_bytes()
-        items |= {"2026-06-01": [f'{{"id": 1, "value": {other}}}'], "2026-06-02": [f'{{"id": 2, "value": {other}}}']}
-        refused = project_of(changes(latter, "id")).run("acme", to="there", full=True, since=DAYS["until"])
+        only = {"full": True, "since": DAYS["until"], "until": DAYS["until"]}
+        assert project_of(changes(Unvalued, "id")).run("acme", to="there", **only).exit_code == 0
+        items |= {"2026-06-02": [f'{{"id": 2, "value": {other}}}']}
+        refused = project_of(changes(latter, "id")).run("acme", to="there", **only)
 
-        assert refused.exit_code == 1
-        assert "the column value is " in refused.errors[0]["message"]
-        assert "Declare the column as before, or move it away" in refused.errors[0]["message"]
-        assert file.read_bytes() == content
-        file.rename(tmp_path / "former.parquet")
-        assert project_of(changes(latter, "id")).run("acme", to="there", **DAYS).exit_code == 0
-    rows = duckdb.sql(f"select id from read_parquet('{file}') order by id").fetchall()
-    assert rows == [(1,), (2,)]
+    assert refused.exit_code == 1
+    assert "the column value is " in refused.errors[0]["message"]
+    assert "Declare the column as before, or move it away" in refused.errors[0]["message"]
+    assert file.read_bytes() == content

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from attrs import field, frozen
-from penstock import Erasure, Layout
+from penstock import Column, Erasure, Layout
 
 from penstock_plugins.files.disk import Draft, file_errors
 from penstock_plugins.sink_support.unfit import Unfit
@@ -65,7 +65,7 @@ class FileEncoder(Protocol):
 class Codec(Protocol):
     """
     A format of record files. ``name`` is also the suffix of its files. ``appends``: whether the records of a file,
-    without what ``begin`` returns, can be appended to another one.
+    without what ``begin`` returns, can be appended to another one. ``typed``: whether files have the types of columns.
     """
 
     @property
@@ -75,8 +75,14 @@ class Codec(Protocol):
     def appends(self) -> bool: ...
 
     @property
+    def typed(self) -> bool: ...
+
+    @property
     def dialect(self) -> str:
         """The settings of the format that all files of a directory must share, in words; empty: it has none."""
+
+    def conflict(self, former: Column, now: Column) -> str:
+        """Two types of a column that no reader takes for one without loss, in words; empty: there is no such."""
 
     def description(self) -> dict[str, Any]:
         """The description of the format in a data package: ``format``, ``mediatype`` and what else applies."""

@@ -60,6 +60,7 @@ class Csv:
     bom: bool = False
     name: str = "csv"
     appends: bool = True
+    typed: bool = False
 
     @property
     def dialect(self) -> str:
@@ -67,6 +68,9 @@ class Csv:
             f'delimiter = "{self.delimiter}", decimal_sign = "{self.decimal_sign}", '
             f"escape_formulas = {str(self.escape_formulas).lower()}"
         )
+
+    def conflict(self, former: Column, now: Column) -> str:
+        return ""
 
     def description(self) -> dict[str, Any]:
         dialect = {"delimiter": self.delimiter, "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
-from penstock import EXACT_JSON, Erasure, Layout
+from penstock import EXACT_JSON, Column, Erasure, Layout
 
 from penstock_plugins.files.codec import TextEncoder
 
@@ -26,7 +26,11 @@ class JsonLines:
 
     name: str = "jsonl"
     appends: bool = True
+    typed: bool = False
     dialect: str = ""
+
+    def conflict(self, former: Column, now: Column) -> str:
+        return ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "jsonl", "mediatype": "application/jsonl", "encoding": "utf-8"}

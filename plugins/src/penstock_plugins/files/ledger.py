@@ -2,7 +2,8 @@
 The ledger of a directory of files: the core's ledger, and tables for the files of ``changes`` streams.
 
 A ``changes`` stream has one file per account, made of many partitions. Its size and checksum, and the intent to
-replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, to merge without the connector.
+replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, to merge without the connector, and to
+compare the types of columns with those of files that have types.
 """
 
 import json

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from attrs import define, field, frozen
-from penstock import Erasure, Layout
+from penstock import Column, Erasure, Layout
 
-from penstock_plugins.arrow.columns import SCALE, Columns, Fitting, described
+from penstock_plugins.arrow.columns import SCALE, Columns, Fitting, described, type_of
 from penstock_plugins.files.codec import RedeclaredError
 from penstock_plugins.sink_support.unfit import Unfit
 
@@ -38,11 +38,17 @@ class Parquet:
     decimal_scale: int = SCALE
     name: str = "parquet"
     appends: bool = False
+    typed: bool = True
 
     @property
     def dialect(self) -> str:
         """DuckDB would round the decimals of all files to the scale of the first one; other readers refuse them."""
         return f"decimal_scale = {self.decimal_scale}"
+
+    def conflict(self, former: Column, now: Column) -> str:
+        types = (type_of(former, self.decimal_scale), type_of(now, self.decimal_scale))
+        of_scale = all(map(pa.types.is_decimal, types)) and types[0] != types[1]
+        return f"{types[0]}, and {types[1]} now" if of_scale or not _is_kept(*types) else ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}
@@ -217,19 +223,22 @@ def _as_declared(values: Any, field: Any) -> Any:
     The values of a column in the type that it has now. Raises RedeclaredError, also where pyarrow would make other
     values of them: a day of a time, a time of a number, a moment in UTC of a time without a zone.
     """
-    former, now = values.type, field.type
-    same_kind = (
+    if not _is_kept(values.type, field.type) and values.null_count < len(values):
+        raise RedeclaredError(f"the column {field.name} is {values.type} in it, and is declared as {field.type} now")
+    try:
+        return values.cast(field.type)
+    except pa.ArrowException as error:
+        raise RedeclaredError(f"values of {field.name} do not fit the column as it is declared now: {error}") from error
+
+
+def _is_kept(former: Any, now: Any) -> bool:
+    """Whether a value of one type is the same value in the other, or is refused by it."""
+    return (
         former == now
         or any(map(pa.types.is_string, (former, now)))
         or all(map(_is_number, (former, now)))
         or (pa.types.is_date(former) and now == pa.timestamp("us"))
     )
-    if not same_kind and values.null_count < len(values):
-        raise RedeclaredError(f"the column {field.name} is {former} in it, and is declared as {now} now")
-    try:
-        return values.cast(now)
-    except pa.ArrowException as error:
-        raise RedeclaredError(f"values of {field.name} do not fit the column as it is declared now: {error}") from error
 
 
 def _is_number(type_: Any) -> bool:

@@ -35,6 +35,9 @@ from penstock_plugins.files.source_files import STATE, SourceFiles
 if TYPE_CHECKING:
     from penstock_plugins.files.coordination import Coordination
 
+_DOUBLED = "new rows would stand beside those that they replace"
+_UNREADABLE = "readers would round or shift its values, or could not read the files together"
+
 
 class FileTarget(BaseTarget):
     """A directory opened for one source. Without a lock it is read-only."""
@@ -66,12 +69,12 @@ class FileTarget(BaseTarget):
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
         See :meth:`penstock.sinks.Target.prepare`. Refuses a stream whose files were written by another declaration, so
-        that new rows would stand beside those that they replace.
+        that new rows would stand beside those that they replace, or their columns have types that contradict.
         """
         former = {
-            kept.stream: {column.name: column.type for column in kept.columns}
+            kept.stream: {column.name: column for column in kept.columns}
             for layout in layouts
-            if layout.kind == "changes"
+            if layout.kind == "changes" or self.files.codec.typed
             for kept in self.ledger.layouts(self.source, layout.stream)
         }
         for layout in layouts:
@@ -81,15 +84,18 @@ class FileTarget(BaseTarget):
                 continue
             if written != declared:
                 raise self._declared_otherwise(layout, f"are divided by {_named(written)}, not by {_named(declared)}")
-            types = {column.name: column.type for column in layout.columns}
-            for name in layout.replaced_by if layout.stream in former else ():
-                if former[layout.stream].get(name) != types[name]:
-                    raise self._declared_otherwise(layout, f"have no column {name} of the type {types[name]}")
+            for column in layout.columns if layout.stream in former else ():
+                before = former[layout.stream].get(column.name)
+                is_other = before is None or before.type != column.type
+                if layout.kind == "changes" and column.name in layout.replaced_by and is_other:
+                    raise self._declared_otherwise(layout, f"have no column {column.name} of the type {column.type}")
+                if before is not None and (conflict := self.files.codec.conflict(before, column)):
+                    raise self._declared_otherwise(layout, f"have {column.name} as {conflict}", _UNREADABLE)
 
-    def _declared_otherwise(self, layout: Layout, fact: str) -> TargetError:
+    def _declared_otherwise(self, layout: Layout, fact: str, effect: str = _DOUBLED) -> TargetError:
         return TargetError(
             f"{self.source}.{layout.stream} was declared otherwise when its files were written: they {fact}, so that "
-            f"new rows would stand beside those that they replace. Move {self.files.directory_of(layout.stream)} away "
+            f"{effect}. Move {self.files.directory_of(layout.stream)} away "
             "and run again: then its days are read anew. Nothing was changed."
         )
 
@@ -106,7 +112,7 @@ class FileTarget(BaseTarget):
         first = layouts[0]
         if self._layouts.get(first.stream) == layouts:
             return
-        if first.kind == "changes":
+        if first.kind == "changes" or self.files.codec.typed:
             self.ledger.keep_layouts(self.source, first.stream, layouts)
         self._claim(layouts)
 
