@@ -52,7 +52,12 @@ def spend_of(settings: Any, slice_: Slice) -> list[Request]:
 
 
 def a_shop(
-    folder: Path, days: dict[str, list[dict[str, Any]]], *, per_request: int = 1, open_days: int = 0
+    folder: Path,
+    days: dict[str, list[dict[str, Any]]],
+    *,
+    per_request: int = 1,
+    open_days: int = 0,
+    record_class: type = Spend,
 ) -> ScriptedProvider:
     """A shop whose ``days`` hold the records that it sends for each day."""
 
@@ -63,7 +68,7 @@ def a_shop(
     stream = Stream(
         name="spend",
         summary="spend",
-        record=Spend,
+        record=record_class,
         kind="report",
         key="campaign",
         day="report_date",
@@ -244,6 +249,28 @@ def test_a_day_without_records_is_empty_beside_a_day_with_bad_ones(tmp_path: Pat
     days[DAYS[0]] = [a_row(DAYS[0]), a_row(DAYS[0], "b", Spend="free")]
     days[DAYS[2]] = []
     shop = a_shop(tmp_path, days, per_request=31)
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("rejected"), report.total("delivered")) == (5, 1, 3)
+    assert {day: entry.rejected for day, entry in shop.entries("spend").items()} == {DAYS[0]: 1, DAYS[1]: 0, DAYS[2]: 0}
+    assert shop.plan().partitions == ()
+
+
+@record()
+class NestedSpend(Spend):
+    """The spend of a campaign on a day, which an inner object has."""
+
+    spent_on: date = column(path="Of.Date", default=...)
+
+
+def test_a_rejected_record_shows_its_day_in_an_inner_object(tmp_path: Path) -> None:
+    """
+    As one that has it in a member of its own: no other day of the request stays open.
+    """
+    days = {day: [{**row, "Of": {"Date": day}} for row in rows] for day, rows in good().items()}
+    days[DAYS[0]][0]["Spend"] = "free"
+    shop = a_shop(tmp_path, days, per_request=31, record_class=NestedSpend)
 
     report = shop.run()
 

@@ -12,6 +12,7 @@ from attrs import define, field
 from penstock._decode import DecodedChunk, split_by_day, sums
 from penstock._decode.chunk import get_column
 from penstock._decode.conversion import coerce, days_of
+from penstock._decode.structs import value_at
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.context import SliceContext
 from penstock._read.counts import check_rejected
@@ -116,8 +117,8 @@ class ChunkWriter:
             return None
         try:
             record = json.loads(rejected.raw, parse_float=Decimal)
-            value = coerce(column, record[column.member])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            value = coerce(column, value_at(record, column.path or (column.member,)))
+        except (ValueError, TypeError, RecursionError):
             return None
         return days_of([value], self.context.planned.source.zone)[0]
 
