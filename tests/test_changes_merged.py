@@ -224,6 +224,26 @@ def test_rows_derived_from_a_record_are_replaced_with_it(
     assert notes_after(sink, [changes(Sale, key), derived], first, second) == ["latter", "other"]
 
 
+def test_derived_rows_that_are_all_gone_are_not_lost(sink: dict[str, Any]) -> None:
+    """
+    Where the last record with derived rows comes again without any, no day counts as missing.
+    """
+    items: dict[str, Sequence[str]] = {"2026-06-01": ['{"region": "1", "id": 1, "lines": [{"note": "former"}]}']}
+    with projects_of(sink, items) as project_of:
+        project = project_of(changes(Sale, "id"), lines(LineOfShop, {"sale": "id"}))
+        assert project.run("acme", to="there", **DAYS).exit_code == 0
+        items |= {"2026-06-02": ['{"region": "1", "id": 1, "lines": []}']}
+        assert project.run("acme", to="there", full=True, **{**DAYS, "since": DAYS["until"]}).exit_code == 0
+
+        assert not project.verify("acme", to="there").differences
+        assert not project.plan("acme", to="there", **DAYS).partitions
+        items |= {"2026-06-01": [], "2026-06-02": ['{"region": "1", "id": 2, "lines": [{"note": "latter"}]}']}
+        again = project.run("acme", to="there", full=True, **{**DAYS, "since": DAYS["until"]})
+        assert (again.exit_code, again.report["notices"]) == (0, [])
+        assert not project.verify("acme", to="there").differences
+    assert list(_notes(sink, "lines")) == ["latter"]
+
+
 def test_a_long_text_is_merged(sink: dict[str, Any]) -> None:
     """
     A text of any length is merged as a short one is, beside its key.

@@ -259,16 +259,30 @@ class DuckTarget(BaseTarget):
                 writer.replace(entry)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Whether the tables of its rows exist and are not empty. Rows are not counted: see :meth:`verify`."""
+        """Whether the tables of its rows exist, and nobody emptied them. Rows are not counted: see :meth:`verify`."""
         streams = {entry.partition.stream: entry.rows, **entry.derived_rows}
         return all(self._holds_rows(stream) for stream, rows in streams.items() if rows)
 
     def _holds_rows(self, stream: str) -> bool:
         if stream not in self._has_rows:
             exists = self._comment(stream) is not None
-            row = exists and self.database.run(f"select 1 from {self.table(stream)} limit 1").rows
-            self._has_rows[stream] = bool(row)
+            self._has_rows[stream] = exists and (
+                self._has_any_row(stream) or bool(self.ledger.fact(self._emptied(stream)))
+            )
         return self._has_rows[stream]
+
+    def _has_any_row(self, stream: str) -> bool:
+        return bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
+
+    def _emptied(self, stream: str) -> str:
+        """The fact that the commits of a stream derived from changes left no row."""
+        return f"emptied {self.source}.{stream}"
+
+    def note_emptied(self, stream: str) -> None:
+        """Record, within a commit, whether it leaves a stream's table without rows, which then are not lost."""
+        fact, value = self._emptied(stream), "" if self._has_any_row(stream) else "yes"
+        if (self.ledger.fact(fact) or "") != value:
+            self.ledger.set_fact(fact, value)
 
     def verify(
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
@@ -290,7 +304,7 @@ class DuckTarget(BaseTarget):
             yield from all_lost(entries, name, f"{name}: the table {self.source}.{name} is gone")
             return
         if comment.endswith(_MERGED) or not types.keys() >= set(columns):
-            if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
+            if not self._holds_rows(name):
                 yield from all_lost(entries, name, f"{name}: there is no row")
             return
         compared = ComparedTable(

@@ -75,6 +75,8 @@ class DuckWriter:
         fault_point("duckdb.begun")
         for buffer in self._buffers.values():
             self._replace(buffer)
+            if buffer.layout.kind == "changes" and buffer.layout.derived_by:
+                self._target.note_emptied(buffer.layout.stream)
         fault_point("duckdb.written")
         self._target.ledger.deliver(fitting)
         fault_point("duckdb.recorded")

@@ -84,7 +84,7 @@ class PostgresTarget(BaseTarget):
                 if table is not None and not table.readable:
                     is_readable = False
                     continue
-                has_rows = self._has_rows[recorded.stream] = table is not None and self._holds_rows(table)
+                has_rows = self._has_rows[recorded.stream] = table is not None and self._holds_rows(recorded, table)
                 if not has_rows:
                     self._forget_rows(recorded, is_gone=table is None)
                 if table is not None and table.oid not in (None, recorded.oid):  # restored from a dump
@@ -191,7 +191,9 @@ class PostgresTarget(BaseTarget):
                 is_ours = table is not None and table.is_recognised(recorded)
                 if table is not None and is_ours:
                     table.check_readable(self.database.label)
-                self._has_rows[recorded.stream] = table is not None and (not is_ours or self._holds_rows(table))
+                self._has_rows[recorded.stream] = table is not None and (
+                    not is_ours or self._holds_rows(recorded, table)
+                )
 
     def _located_tables(self) -> Iterator[tuple[LedgerTable, CatalogTable | None]]:
         """The recorded tables, each with the existing one."""
@@ -289,12 +291,16 @@ class PostgresTarget(BaseTarget):
     def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
-    def _holds_rows(self, table: CatalogTable) -> bool:
-        """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
+    def _holds_rows(self, recorded: LedgerTable, table: CatalogTable) -> bool:
+        """
+        Whether a table has rows of the source, or was left without any by its commits, as that of a stream derived from
+        changes may be. One that another session has locked counts as one with rows.
+        """
         where, values = source_condition(self.source, shared=table.shared)
         try:
             with short_wait(self.database):
-                return bool(self.database.value(f"select exists (select from {table.sql} where {where})", values))
+                has_rows = self.database.value(f"select exists (select from {table.sql} where {where})", values)
+                return bool(has_rows) or self.ledger.merged_rows(self.source, recorded.stream) == 0
         except LockedTableError:
             return True
 

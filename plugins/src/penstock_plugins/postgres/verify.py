@@ -76,7 +76,7 @@ class Verification:
         rows = self.database.value(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = f"{stream}: {rows} rows in {name}, {self.merged} were left there by its commits"
-        elif not rows:
+        elif not rows and self.merged is None:
             what = f"{stream}: no row in {name}"
         else:
             return
