@@ -12,7 +12,7 @@ from penstock import Layout, LedgerEntry, LedgerFile, Partition, SinkError, faul
 from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
 from penstock_plugins.files.disk import file_errors, is_dangling
-from penstock_plugins.files.ledger import FileLedger, Merge
+from penstock_plugins.files.ledger import FileLedger, MergedFiles
 from penstock_plugins.files.merge import Latest, merge, merge_derived, with_rejected
 from penstock_plugins.files.source_files import SourceFiles
 from penstock_plugins.sink_support.table_verification import lost_notice
@@ -43,7 +43,7 @@ class AccountFiles:
             self._merge(account, entries)
 
     def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
-        merge = self._ledger.merge(self._files.source, account) or Merge(
+        merged = self._ledger.merged_files(self._files.source, account) or MergedFiles(
             source=self._files.source, stream=account.stream, account=account.text
         )
         layouts = self._layouts.get(account.stream) or self._ledger.layouts(self._files.source, account.stream)
@@ -51,34 +51,34 @@ class AccountFiles:
         drafts: dict[str, RecordDraft] = {}
         try:
             if any(entry.files for entry in entries):
-                self._check_base(merge)
+                self._check_base(merged)
                 self._merge_into(drafts, account, layouts, entries)
             files = [
                 self._files.staged_file(self._files.place(stream, account), draft) for stream, draft in drafts.items()
             ]
             if not files:  # days without a record: the account's files stay as they are
-                self._ledger.deliver_merge(merge, partitions)
+                self._ledger.deliver_merged(merged, partitions)
                 return
             files = self._files.prepare_places(files)
         except BaseException:
             for draft in drafts.values():
                 draft.discard()
             raise
-        self.replace(merge, [*files, *kept_files(self._files, merge.files, files)], partitions)
+        self.replace(merged, [*files, *kept_files(self._files, merged.files, files)], partitions)
         for entry in entries:
             self._files.discard(entry.files)
 
-    def _check_base(self, merge: Merge) -> None:
+    def _check_base(self, merged: MergedFiles) -> None:
         """
         Raises SinkError if an account's file is not the one that was left there, since its rows are about to be copied:
         the partitions merged into it are missing then.
         """
-        changed = _changed_file(merge, lambda file: self._files.is_at(file.path, file))
-        if changed is None or is_dangling(self._files.directory_of(merge.stream)):
+        changed = _changed_file(merged, lambda file: self._files.is_at(file.path, file))
+        if changed is None or is_dangling(self._files.directory_of(merged.stream)):
             return
-        if lost := self._ledger.forget_merge(merge):
+        if lost := self._ledger.forget_merged(merged):
             what = f"the file {self._files.path(changed.path)} was removed or changed during the run, or edited before"
-            notice = lost_notice(what, f"{merge.source}.{merge.stream}", lost)
+            notice = lost_notice(what, f"{merged.source}.{merged.stream}", lost)
             raise SinkError(f"{notice}. New records wait for the next run, which merges them. Run again.")
 
     def _merge_into(
@@ -109,26 +109,26 @@ class AccountFiles:
                 read = with_rejected(self._files.codec, both, days, parents) if some_rejected else parents
                 merge_derived(self._files.codec, both, base, days, read, draft.block)
 
-    def replace(self, merge: Merge, files: Sequence[LedgerFile], partitions: Sequence[Partition] = ()) -> None:
+    def replace(self, merged: MergedFiles, files: Sequence[LedgerFile], partitions: Sequence[Partition] = ()) -> None:
         """Replace an account's files by staged ones, into which these partitions were merged."""
-        meant = evolve(merge, meant=tuple(files))
+        merged = evolve(merged, intended=tuple(files))
         fault_point("merge.written")
         try:
-            self._ledger.intend_merge(meant)
+            self._ledger.intend(merged)
         except BaseException:
             self._files.discard(files)
             raise
         fault_point("merge.intended")
-        self._complete(meant, partitions)
+        self._complete(merged, partitions)
 
-    def _complete(self, meant: Merge, partitions: Sequence[Partition]) -> None:
+    def _complete(self, merged: MergedFiles, partitions: Sequence[Partition]) -> None:
         """Put the files of an intent into place, and record that they hold these staged days."""
-        assert meant.meant is not None
-        self._files.put(meant.meant)
+        assert merged.intended is not None
+        self._files.put(merged.intended)
         for error in self._files.sync().values():
             raise error
         fault_point("files.in_place")
-        self._ledger.deliver_merge(meant, partitions)
+        self._ledger.deliver_merged(merged, partitions)
         fault_point("merge.delivered")
 
     def recover(self, concerning: Callable[[str], AbstractContextManager[None]]) -> None:
@@ -136,7 +136,7 @@ class AccountFiles:
         Complete or take back the interrupted merges of earlier runs. ``concerning`` handles the errors of a stream.
         """
         source = self._files.source
-        for merged in self._ledger.merges(source):
+        for merged in self._ledger.all_merged_files(source):
             with concerning(merged.stream):
                 self._check(merged)
         waiting: dict[str, None] = {}
@@ -150,41 +150,41 @@ class AccountFiles:
         for stream in waiting:
             with concerning(stream):
                 self.merge_days(stream)
-        for merged in self._ledger.merges(source):
+        for merged in self._ledger.all_merged_files(source):
             with concerning(merged.stream):
                 self._recover_erasure(merged)
 
-    def _check(self, merge: Merge) -> None:
+    def _check(self, merged: MergedFiles) -> None:
         """
         If an account's file was removed or changed, all partitions merged into it are missing, and a notice names them.
         """
-        if is_dangling(self._files.directory_of(merge.stream)):
+        if is_dangling(self._files.directory_of(merged.stream)):
             return  # another volume that is not there now
-        changed = _changed_file(merge, self._files.is_in_place)
-        if changed is not None and (lost := self._ledger.forget_merge(merge)):
+        changed = _changed_file(merged, self._files.is_in_place)
+        if changed is not None and (lost := self._ledger.forget_merged(merged)):
             what = f"the file {self._files.path(changed.path)} was removed or changed"
-            self._notices.append(lost_notice(what, f"{merge.source}.{merge.stream}", lost))
+            self._notices.append(lost_notice(what, f"{merged.source}.{merged.stream}", lost))
 
-    def _recover_erasure(self, merge: Merge) -> None:
+    def _recover_erasure(self, merged: MergedFiles) -> None:
         """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
-        if merge.meant is None:
+        if merged.intended is None:
             return
-        if self._files.can_be_put(merge.meant):
-            self._complete(merge, ())
+        if self._files.can_be_put(merged.intended):
+            self._complete(merged, ())
         else:
-            self._ledger.deliver_merge(evolve(merge, meant=merge.files), ())
+            self._ledger.deliver_merged(evolve(merged, intended=merged.files), ())
 
 
-def _changed_file(merge: Merge, is_there: Callable[[LedgerFile], bool]) -> LedgerFile | None:
+def _changed_file(merged: MergedFiles, is_there: Callable[[LedgerFile], bool]) -> LedgerFile | None:
     """
     The first of an account's files that is not as the ledger has it, as ``is_there`` judges.
 
     During an interrupted merge it may be the former or the new file: the days are still staged, and merging them again
     into either gives the same result.
     """
-    former = {file.path: file for file in merge.files}
-    for file in merge.files if merge.meant is None else merge.meant:
+    former = {file.path: file for file in merged.files}
+    for file in merged.files if merged.intended is None else merged.intended:
         before = former.get(file.path, LedgerFile(path=file.path))
-        if not (is_there(file) or (merge.meant is not None and is_there(before))):
+        if not (is_there(file) or (merged.intended is not None and is_there(before))):
             return file
     return None

@@ -36,7 +36,6 @@ from penstock import (
     mask,
 )
 from penstock.engines.calls import Calls, Failure, RoundTrip
-from penstock.ledger import partition_of
 
 from penstock_plugins.files.commit import FileWriter, Staged, stage_all
 from penstock_plugins.files.disk import Draft, file_errors, file_name, make_directories, replace_text
@@ -119,8 +118,8 @@ class Coordination:
 
     def merged_files(self) -> list[tuple[Partition, tuple[LedgerFile, ...]]]:
         """The files of every account of the source's changes streams."""
-        merges = self._target.ledger.merges(self._target.source)
-        return [(partition_of(merge.stream, merge.account), merge.files) for merge in merges]
+        every = self._target.ledger.all_merged_files(self._target.source)
+        return [(merged.partition, merged.files) for merged in every]
 
 
 _LEDGER = Calls(Ledger, without=["close"])

@@ -14,7 +14,7 @@ from penstock.ledger import LedgerWrite
 from penstock_plugins.files.account_files import AccountFiles
 from penstock_plugins.files.commit import FileCommitter, PendingCommit
 from penstock_plugins.files.disk import Draft, opened
-from penstock_plugins.files.ledger import FileLedger, Merge
+from penstock_plugins.files.ledger import FileLedger, MergedFiles
 from penstock_plugins.files.source_files import SourceFiles
 
 ERASED_AT_ONCE = 100  # partitions; their files are rewritten before they are put into place together
@@ -65,7 +65,7 @@ class Eraser:
         rows = 0
         left: dict[Partition, Difference] = {}
         for account in dict.fromkeys(entry.partition.without_day for entry in entries):
-            merged = self.ledger.merge(self.files.source, account)
+            merged = self.ledger.merged_files(self.files.source, account)
             if merged is not None and (what := self._altered(merged.files)):
                 left[account] = Difference(partition=account, what=what)
             elif merged is not None:
@@ -82,7 +82,7 @@ class Eraser:
             return None
         return f"{difference}. Move the file away, so that the day is read again; or run penstock verify --repair first"
 
-    def _erase_merged(self, merged: Merge) -> int:
+    def _erase_merged(self, merged: MergedFiles) -> int:
         """Erase values in an account's files; the number of records that lost one."""
         rows, files = self._erased(merged.files)
         if files == merged.files:

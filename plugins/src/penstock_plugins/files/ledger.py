@@ -17,14 +17,27 @@ from penstock.ledger import UNSETTLED, LedgerWrite, SqliteLedger, files_from, fi
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Merge:
-    """An account's file and those of streams derived from it; ``meant``: the files that are to replace them."""
+class MergedFiles:
+    """
+    An account's file, into which its days are merged, and those of streams derived from it. ``intended``: the files
+    that are to replace them.
+    """
 
     source: str
     stream: str
     account: str  # the partition's values without the day, as canonical JSON
     files: tuple[LedgerFile, ...] = ()
-    meant: tuple[LedgerFile, ...] | None = None
+    intended: tuple[LedgerFile, ...] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The values that identify its row."""
+        return self.source, self.stream, self.account
+
+    @property
+    def partition(self) -> Partition:
+        """The account, as a partition without a day."""
+        return partition_of(self.stream, self.account)
 
 
 # What is kept of a column: what the header of a file, or its schema, is made of.
@@ -135,71 +148,70 @@ class FileLedger(SqliteLedger):
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
-    def merges(self, source: str, stream: str | None = None) -> list[Merge]:
+    def all_merged_files(self, source: str, stream: str | None = None) -> list[MergedFiles]:
         """The files of all accounts of a stream; None: of all streams."""
         if stream is not None:
-            return self._merges("source = ? and stream = ?", source, stream)
-        return self._merges("source = ?", source)
+            return self._merged_files("source = ? and stream = ?", source, stream)
+        return self._merged_files("source = ?", source)
 
-    def merge(self, source: str, account: Partition) -> Merge | None:
-        merges = self._merges("source = ? and stream = ? and account = ?", source, account.stream, account.text)
-        return merges[0] if merges else None
+    def merged_files(self, source: str, account: Partition) -> MergedFiles | None:
+        found = self._merged_files("source = ? and stream = ? and account = ?", source, account.stream, account.text)
+        return found[0] if found else None
 
-    def _merges(self, where: str, *values: str) -> list[Merge]:
+    def _merged_files(self, where: str, *values: str) -> list[MergedFiles]:
         rows = self._sql(
             f"select source, stream, account, files, meant from {{t}}merges where {where}",
             *values,
         ).fetchall()
         return [
-            Merge(
+            MergedFiles(
                 source=source,
                 stream=stream,
                 account=account,
                 files=files_from(files),
-                meant=None if meant is None else files_from(meant),
+                intended=None if intended is None else files_from(intended),
             )
-            for source, stream, account, files, meant in rows
+            for source, stream, account, files, intended in rows
         ]
 
-    def intend_merge(self, merge: Merge) -> None:
+    def intend(self, merged: MergedFiles) -> None:
         """Record the files that are about to replace an account's files."""
         self._sql(
             "insert into {t}merges (source, stream, account, files, meant) values (?, ?, ?, ?, ?) "
             "on conflict (source, stream, account) do update set meant = excluded.meant",
-            *(merge.source, merge.stream, merge.account, files_text(merge.files), files_text(merge.meant or ())),
+            *(*merged.key, files_text(merged.files), files_text(merged.intended or ())),
         )
 
-    def deliver_merge(self, merge: Merge, partitions: Iterable[Partition]) -> None:
+    def deliver_merged(self, merged: MergedFiles, partitions: Iterable[Partition]) -> None:
         """Record, after the account's files are in place, that all merged partitions are delivered."""
-        key = (merge.source, merge.stream, merge.account)
         with self._transaction():
-            if merge.meant is not None:
-                files = files_text(evolve(file, staged=None) for file in merge.meant)
+            if merged.intended is not None:
+                files = files_text(evolve(file, staged=None) for file in merged.intended)
                 self._sql(
                     "update {t}merges set files = ?, meant = null where source = ? and stream = ? and account = ?",
-                    *(files, *key),
+                    *(files, *merged.key),
                 )
             for partition in partitions:
                 self._sql(
                     "update {t}partitions set state = 'delivered', files = '[]', version = version + 1 "
                     "where source = ? and stream = ? and partition = ? and state = 'staged'",
-                    *(merge.source, merge.stream, partition.text),
+                    *(merged.source, merged.stream, partition.text),
                 )
 
-    def forget_merge(self, merge: Merge) -> list[Partition]:
+    def forget_merged(self, merged: MergedFiles) -> list[Partition]:
         """Record that an account's file is lost: all partitions merged into it are missing. Returns them."""
         with self._transaction():
-            accounts = [account for _, account in partition_of(merge.stream, merge.account).values] or None
+            accounts = [account for _, account in merged.partition.values] or None
             lost = [
                 partition
-                for partition, entry in self.entries(merge.source, merge.stream, accounts=accounts).items()
-                if entry.delivered and partition.without_day.text == merge.account
+                for partition, entry in self.entries(merged.source, merged.stream, accounts=accounts).items()
+                if entry.delivered and partition.without_day.text == merged.account
             ]
             self._sql(
                 "delete from {t}merges where source = ? and stream = ? and account = ?",
-                *(merge.source, merge.stream, merge.account),
+                *merged.key,
             )
-            self.forget(merge.source, lost)
+            self.forget(merged.source, lost)
         return lost
 
     def keep_layouts(self, source: str, stream: str, layouts: Sequence[Layout]) -> None:

@@ -21,7 +21,7 @@ from penstock import (
     PenstockError,
     TargetError,
 )
-from penstock.ledger import files_from, partition_of
+from penstock.ledger import files_from
 
 from penstock_plugins.files.account_files import AccountFiles
 from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
@@ -155,7 +155,7 @@ class FileTarget(BaseTarget):
         return self.files.is_intact(entry, self._merged_files)
 
     def _merged_files(self, account: Partition) -> Sequence[LedgerFile] | None:
-        merged = self.ledger.merge(self.source, account)
+        merged = self.ledger.merged_files(self.source, account)
         return None if merged is None else merged.files
 
     def final_days(
@@ -163,9 +163,9 @@ class FileTarget(BaseTarget):
     ) -> Iterator[FinalDay]:
         """See :meth:`penstock.sinks.Target.final_days`."""
         intact: dict[str, bool] = {}  # by account, of a stream of changes
-        for merge in self.ledger.merges(self.source, stream):
-            _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))
-            intact[account] = self.files.are_in_place(merge.files)
+        for merged in self.ledger.all_merged_files(self.source, stream):
+            _, account = next(iter(merged.partition.values), ("", ""))
+            intact[account] = self.files.are_in_place(merged.files)
         for day, files, rows in self.ledger.final_days(
             self.source, stream, since=since, until=until, accounts=accounts
         ):
@@ -210,7 +210,7 @@ class FileTarget(BaseTarget):
         move_to_this_layout(self.files, self.ledger)
         self._accounts.recover(self._concerning)
         waiting = [file for entry in self.ledger.unsettled(self.source) for file in entry.files]
-        waiting += [file for merged in self.ledger.merges(self.source) for file in merged.meant or ()]
+        waiting += [file for merged in self.ledger.all_merged_files(self.source) for file in merged.intended or ()]
         self.files.remove_drafts(waiting)
 
     @contextmanager

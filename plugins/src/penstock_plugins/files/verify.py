@@ -39,8 +39,8 @@ def differences(
         else:
             account = entry.partition.without_day
             if account not in of_accounts:
-                merge = ledger.merge(files.source, account)
-                of_accounts[account] = None if merge is None else files.difference(merge.files)
+                merged = ledger.merged_files(files.source, account)
+                of_accounts[account] = None if merged is None else files.difference(merged.files)
             difference = of_accounts[account]
         if difference is not None:
             yield Difference(partition=entry.partition, what=difference)
