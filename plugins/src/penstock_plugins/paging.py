@@ -10,6 +10,8 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 from penstock import Envelope, Page, PagingError, PluginError, Request, Response, SinglePage, flag
 
+from penstock_plugins.polling import member_at
+
 Place = Literal["query", "body", "header"]
 
 
@@ -102,10 +104,7 @@ class Paged(SinglePage):
             return request.param(name)
         if self.place == "header":
             return next((value for header, value in request.headers if header.lower() == name.lower()), None)
-        value: Any = self._body(request)
-        for member in name.split("."):
-            value = value.get(member) if isinstance(value, dict) else None
-        return value
+        return member_at(self._body(request), name)
 
     def _body(self, request: Request) -> dict[str, Any]:
         try:

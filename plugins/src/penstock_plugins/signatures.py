@@ -183,8 +183,7 @@ class SignedJwt(Unsigned):
         return token
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        signed = request.with_headers(("Authorization", f"Bearer {self.token(now)}"))
-        return evolve(signed, masked=request.masked | {"Authorization"})
+        return authorized(request, f"Bearer {self.token(now)}")
 
 
 @frozen(kw_only=True)
@@ -232,11 +231,15 @@ class OAuth1(Unsigned):
         for signature in re.findall(r'oauth_signature="([^"]*)"', headers["Authorization"]):
             mask_temporarily(signature)
             mask_temporarily(unquote(signature))
-        signed = request.with_headers(("Authorization", headers["Authorization"]))
-        return evolve(signed, masked=request.masked | {"Authorization"})
+        return authorized(request, headers["Authorization"])
 
     def explain(self, request: Request, now: datetime) -> str:
         return f"signed: {request.method} {request}, {self.method}, at {int(now.timestamp())}"
+
+
+def authorized(request: Request, value: str) -> Request:
+    """The request with this value of ``Authorization``, which is masked wherever the provider repeats it."""
+    return evolve(request.with_headers(("Authorization", value)), masked=request.masked | {"Authorization"})
 
 
 def _nonce(now: datetime, *values: str) -> str:

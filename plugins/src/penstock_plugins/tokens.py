@@ -24,7 +24,7 @@ from penstock import (
 )
 
 from penstock_plugins.polling import member_at
-from penstock_plugins.signatures import Algorithm, SignedJwt
+from penstock_plugins.signatures import Algorithm, SignedJwt, authorized
 
 _BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CLIENT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -50,10 +50,7 @@ class Bearer(Unsigned):
     prefix: str = "Bearer"
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        return evolve(
-            request.with_headers(("Authorization", f"{self.prefix} {self.token.reveal()}")),
-            masked=request.masked | {"Authorization"},
-        )
+        return authorized(request, f"{self.prefix} {self.token.reveal()}")
 
 
 @frozen(kw_only=True)
@@ -162,10 +159,7 @@ class Basic(Unsigned):
             raise ConfigError("the user name of HTTP Basic has a colon, which ends it; correct the user name")
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        return evolve(
-            request.with_headers(("Authorization", _basic(self.user, self.password.reveal()))),
-            masked=request.masked | {"Authorization"},
-        )
+        return authorized(request, _basic(self.user, self.password.reveal()))
 
 
 @frozen(kw_only=True)
