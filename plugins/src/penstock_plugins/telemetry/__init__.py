@@ -21,9 +21,9 @@ _logger = logging.getLogger("penstock")
 def follow(event: "Event") -> None:
     """Take one event of a run."""
     if "opentelemetry.trace" in sys.modules:
-        from penstock_plugins.telemetry.open_telemetry import SPANS, count
+        from penstock_plugins.telemetry.open_telemetry import count, follow_spans
 
-        SPANS.follow(event)
+        follow_spans(event)
         count(event)
     if event["event"] == "run_finished" and (folder := os.environ.get(METRICS_DIR)):
         from penstock_plugins.telemetry.textfile import write

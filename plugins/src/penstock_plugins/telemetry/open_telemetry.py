@@ -160,26 +160,20 @@ def _known(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {f"penstock.{name}": values[name] for name in names if values.get(name) is not None}
 
 
-@define(eq=False, repr=False)
-class Spans:
-    """The runs of this process, by id."""
-
-    _runs: dict[str, RunSpans] = field(factory=dict, init=False)
-
-    def follow(self, event: Event) -> None:
-        """Take one event; those of ``penstock act``, and of a run that began before OpenTelemetry, have no span."""
-        run_id = event.get("run_id", "")
-        if event["event"] == "run_started":
-            tracer = trace.get_tracer("penstock")
-            attributes = {"penstock.run_id": run_id, "penstock.sources": list(event["sources"])}
-            self._runs[run_id] = RunSpans(tracer, tracer.start_span("penstock.run", attributes=attributes))
-        elif event["event"] == "run_finished" and run_id in self._runs:
-            self._runs.pop(run_id).finish(event)
-        elif run_id in self._runs:
-            self._runs[run_id].follow(event)
+_open_runs: dict[str, RunSpans] = {}  # of this process, by id
 
 
-SPANS = Spans()
+def follow_spans(event: Event) -> None:
+    """Take one event; those of ``penstock act``, and of a run that began before OpenTelemetry, have no span."""
+    run_id = event.get("run_id", "")
+    if event["event"] == "run_started":
+        tracer = trace.get_tracer("penstock")
+        attributes = {"penstock.run_id": run_id, "penstock.sources": list(event["sources"])}
+        _open_runs[run_id] = RunSpans(tracer, tracer.start_span("penstock.run", attributes=attributes))
+    elif event["event"] == "run_finished" and run_id in _open_runs:
+        _open_runs.pop(run_id).finish(event)
+    elif run_id in _open_runs:
+        _open_runs[run_id].follow(event)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
