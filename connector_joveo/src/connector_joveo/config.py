@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import attrs
 from penstock import (
@@ -57,15 +57,16 @@ def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str
 def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
     own = {column.name: column for column in columns_of(StatsRow)}
     seen: dict[str, str] = {}
-    for member, kind, format_ in _parted(value):
-        if kind not in get_args(ColumnType) or (format_ and kind != "date"):
+    for declared in _stats_members(value):
+        member, type_, format_ = declared
+        if type_ not in get_args(ColumnType) or (format_ and type_ != "date"):
             raise ValueError(f"{member}: found {value[member]!r}, expected one of {', '.join(get_args(ColumnType))}")
         if format_ and not _tells_a_day(format_):
             raise ValueError(f"{member}: {format_!r} does not give day, month and year; expected one such as %m/%d/%Y")
-        name = _column_of(member)
+        name = declared.column
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
-        if name in own and own[name].type != kind:
+        if name in own and own[name].type != type_:
             raise ValueError(f"{member}: the column {name} is declared already, as {own[name].type}")
 
 
@@ -134,27 +135,34 @@ def day_column(settings: JoveoSettings) -> str | None:
     """The column of a stats row that holds its day: the first date of ``stats_columns``, else ``date``."""
     if not has_date_level(settings):
         return None
-    return next((_column_of(member) for member, kind, _ in _parted(settings.stats_columns) if kind == "date"), "date")
+    declared = _stats_members(settings.stats_columns)
+    return next((member.column for member in declared if member.type == "date"), "date")
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
     """The columns that the configuration adds to those of ``stats``, and those whose member or format it states."""
     own = {column.name: column for column in columns_of(StatsRow)}
     return tuple(
-        attrs.evolve(own[name], member=member, format=format_)
-        if name in own
-        else Column(name=name, type=kind, member=member, format=format_)  # type: ignore[arg-type]  # checked
-        for member, kind, format_ in _parted(settings.stats_columns)
-        for name in (_column_of(member),)
+        attrs.evolve(own[name], member=member.member, format=member.format)
+        if (name := member.column) in own
+        else Column(name=name, type=member.type, member=member.member, format=member.format)  # type: ignore[arg-type]  # checked
+        for member in _stats_members(settings.stats_columns)
     )
 
 
-def _column_of(member: str) -> str:
-    """The column of a member, however it is written. ``report_date`` is the partition's: it is read as ``date``."""
-    name = snake(member)
-    return "date" if name == "report_date" else name
+class _StatsMember(NamedTuple):
+    """One of ``stats_columns``: a member of the report, with the type and the format of its column."""
+
+    member: str
+    type: str
+    format: str
+
+    @property
+    def column(self) -> str:
+        """However the member is written. ``report_date`` is the partition's: it is read as ``date``."""
+        name = snake(self.member)
+        return "date" if name == "report_date" else name
 
 
-def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Member, type and format of each of ``stats_columns``."""
-    return [(member, *text.partition(" ")[::2]) for member, text in columns.items()]
+def _stats_members(columns: Mapping[str, str]) -> list[_StatsMember]:
+    return [_StatsMember(member, *text.partition(" ")[::2]) for member, text in columns.items()]
