@@ -27,12 +27,9 @@ import pyarrow as pa
 from attrs import define, field, frozen
 from penstock import Batch, Column, ColumnType, Layout, SinkError
 
+from penstock_plugins.sink_support.sink_settings import PRECISION, SCALE, scale_of
 from penstock_plugins.sink_support.text_columns import json_texts
 from penstock_plugins.sink_support.unfit import Unfit, check_number
-
-PRECISION = 38
-SCALE = 9
-"""Digits after the point of a decimal column that declares none."""
 
 ARROW_TYPES: dict[ColumnType, Callable[[], Any]] = {
     "text": pa.string,
@@ -71,7 +68,7 @@ class ColumnMisfitError(Exception):
 def type_of(column: Column, scale: int) -> Any:
     """The Arrow type of a column; ``scale`` of a decimal that declares none."""
     if column.type == "decimal":
-        return pa.decimal128(PRECISION, scale if column.decimal_scale is None else column.decimal_scale)
+        return pa.decimal128(PRECISION, scale_of(column, scale))
     if column.type == "datetime":
         return pa.timestamp("us", tz="UTC" if column.zone == "aware" else None)
     return ARROW_TYPES[column.type]()

@@ -15,10 +15,10 @@ from attrs import field, frozen
 from penstock import BaseSink, TargetError
 from penstock.ledger import Retention
 
-from penstock_plugins.arrow.columns import SCALE
 from penstock_plugins.duckdb.database import Database, errors
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.duckdb.target import DuckTarget
+from penstock_plugins.sink_support.sink_settings import SCALE
 
 
 @frozen(kw_only=True)

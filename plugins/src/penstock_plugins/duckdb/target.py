@@ -22,10 +22,10 @@ from penstock import (
     fault_point,
 )
 
-from penstock_plugins.arrow.columns import PRECISION
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import DuckLedger
 from penstock_plugins.duckdb.writer import DuckWriter
+from penstock_plugins.sink_support.sink_settings import PRECISION, scale_of
 from penstock_plugins.sink_support.table_verification import (
     ComparedTable,
     Condition,
@@ -81,7 +81,7 @@ class DuckTarget(BaseTarget):
 
     def type_of(self, column: Column) -> str:
         if column.type == "decimal":
-            return f"DECIMAL({PRECISION},{self.scale if column.decimal_scale is None else column.decimal_scale})"
+            return f"DECIMAL({PRECISION},{scale_of(column, self.scale)})"
         if column.type == "datetime":
             return "TIMESTAMP WITH TIME ZONE" if column.zone == "aware" else "TIMESTAMP"
         return SQL_TYPES[column.type]

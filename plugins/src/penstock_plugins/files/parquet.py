@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from attrs import define, field, frozen
 from penstock import Column, Erasure, Layout
 
-from penstock_plugins.arrow.columns import SCALE, Columns, Fitting, described, type_of
+from penstock_plugins.arrow.columns import Columns, Fitting, described, type_of
 from penstock_plugins.files.codec import RedeclaredError
+from penstock_plugins.sink_support.sink_settings import SCALE
 from penstock_plugins.sink_support.unfit import Unfit
 
 ROW_GROUP_BYTES = 8 << 20

@@ -28,6 +28,7 @@ from penstock import (
 
 from penstock_plugins.extras import installed
 from penstock_plugins.integrations.state_ledger import StateLedger
+from penstock_plugins.sink_support.sink_settings import PRECISION, SCALE, scale_of
 from penstock_plugins.sink_support.text_columns import json_texts
 
 GONE = "penstock_gone"
@@ -68,7 +69,7 @@ def dlt_source(
     until: date | str | None = None,
     accounts: Sequence[str] | None = None,
     allow_rejected: bool | int | str | None = None,
-    decimal_scale: int = 9,
+    decimal_scale: int = SCALE,
 ) -> Any:
     """
     A ``dlt`` source with a resource for each stream, named after it.
@@ -180,7 +181,7 @@ def columns_of(layout: Layout, decimal_scale: int) -> dict[str, Any]:
 
 
 def _hint(column: Column, decimal_scale: int) -> dict[str, Any]:
-    scale = {"precision": 38, "scale": scale_of(column, decimal_scale)} if column.type == "decimal" else {}
+    scale = {"precision": PRECISION, "scale": scale_of(column, decimal_scale)} if column.type == "decimal" else {}
     naive = {"timezone": False} if column.type == "datetime" and column.zone == "naive" else {}
     about = {"description": column.description} if column.description else {}
     return {"data_type": DLT_TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
@@ -205,11 +206,6 @@ def rows_of(delivery: CommittedPartition, layout: Layout, numbers: Iterator[int]
             for row in rows:
                 row[ORDER] = number
         yield rows
-
-
-def scale_of(column: Column, scale: int) -> int:
-    """The digits after the point of a decimal column: those that it declares, else ``scale``."""
-    return scale if column.decimal_scale is None else column.decimal_scale
 
 
 def _decimal_places(value: Any) -> int:

@@ -1,5 +1,5 @@
 """
-Settings that several sinks have, and the path in the text of ``--to``.
+Settings that several sinks have, the digits of their decimals, and the path in the text of ``--to``.
 """
 
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen, validators
-from penstock import UsageError, setting
+from penstock import Column, UsageError, setting
 
 if TYPE_CHECKING:
     from penstock.ledger import Retention
@@ -31,12 +31,22 @@ class RetentionSettings:
         return Retention(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
 
 
+PRECISION = 38
+SCALE = 9
+"""Digits after the point of a decimal column that declares none."""
+
+
+def scale_of(column: Column, scale: int) -> int:
+    """The digits after the point of a decimal column: those that it declares, else ``scale``."""
+    return scale if column.decimal_scale is None else column.decimal_scale
+
+
 def decimal_scale_setting() -> Any:
     """The setting of a sink with decimals of a fixed scale."""
     return setting(
-        9,
+        SCALE,
         help="digits after the point of decimal columns that declare none; a record with more is rejected",
-        validator=validators.and_(validators.ge(0), validators.le(38)),
+        validator=validators.and_(validators.ge(0), validators.le(PRECISION)),
     )
 
 
