@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from typing import ClassVar
 
 from attrs import define, field, frozen
 from penstock import UsageError, mask
@@ -24,9 +25,10 @@ LOOK_EVERY_S = 0.2
 class Processes:
     """See :class:`penstock.engines.Engine`."""
 
+    carries_secrets: ClassVar[bool] = True
+    is_local: ClassVar[bool] = True
+
     workers: int
-    carries_secrets: bool = True
-    is_local: bool = True
 
     @classmethod
     def make(cls, address: str = "", workers: int | None = None) -> "Processes":

@@ -15,7 +15,7 @@ from functools import cached_property
 from io import StringIO
 from itertools import compress, repeat
 from operator import is_
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 from attrs import field, frozen
@@ -54,13 +54,14 @@ class Csv:
     begin with a byte order mark, by which Excel recognises UTF-8.
     """
 
+    name: ClassVar[str] = "csv"
+    appends: ClassVar[bool] = True
+    typed: ClassVar[bool] = False
+
     escape_formulas: bool = False
     delimiter: str = ","
     decimal_sign: str = "."
     bom: bool = False
-    name: str = "csv"
-    appends: bool = True
-    typed: bool = False
 
     @property
     def dialect(self) -> str:

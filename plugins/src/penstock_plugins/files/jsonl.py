@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from functools import cache
 from io import BytesIO
 from itertools import compress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 from attrs import field, frozen
@@ -24,10 +24,10 @@ _text_encoder = msgspec.json.Encoder(decimal_format="string")
 class JsonLines:
     """The codec of ``.jsonl`` files."""
 
-    name: str = "jsonl"
-    appends: bool = True
-    typed: bool = False
-    dialect: str = ""
+    name: ClassVar[str] = "jsonl"
+    appends: ClassVar[bool] = True
+    typed: ClassVar[bool] = False
+    dialect: ClassVar[str] = ""
 
     def conflict(self, former: Column, now: Column) -> str:
         return ""

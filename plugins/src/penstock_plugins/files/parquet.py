@@ -9,7 +9,7 @@ know no Arrow schema, as JSON in the file's metadata under ``penstock.columns``.
 import json
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,10 +36,11 @@ class Parquet:
     The codec of ``.parquet`` files. ``decimal_scale``: digits after the point of decimal columns that declare none.
     """
 
+    name: ClassVar[str] = "parquet"
+    appends: ClassVar[bool] = False
+    typed: ClassVar[bool] = True
+
     decimal_scale: int = SCALE
-    name: str = "parquet"
-    appends: bool = False
-    typed: bool = True
 
     @property
     def dialect(self) -> str:
