@@ -6,7 +6,8 @@ There is no ledger, so each run writes all that it reads: at least once.
 
 import codecs
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, BinaryIO, ClassVar, cast
@@ -38,6 +39,18 @@ def _standard_output() -> BinaryIO:
     return buffer if buffer is not None else cast(BinaryIO, _Text())
 
 
+@contextmanager
+def output_errors(output: IO[Any]) -> Iterator[None]:
+    """Raises OutputClosedError if the reader has closed standard output, and the errors of a file."""
+    try:
+        yield
+    except BrokenPipeError:
+        discard_output(output)
+        raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
+    except OSError as error:
+        raise explained(error, "standard output") from error
+
+
 @frozen(kw_only=True)
 class StdoutSink(BaseSink):
     """Each line begins with ``_stream`` if the run has several streams."""
@@ -62,16 +75,11 @@ class StdoutTarget(BaseTarget):
         return StdoutWriter(self, self._name_streams)
 
     def put(self, content: IO[bytes]) -> None:
-        """Raises OutputClosedError if the reader has closed standard output."""
-        try:
+        """Raises OutputClosedError, and the errors of a file."""
+        with output_errors(self._output):
             while block := content.read(1 << 20):
                 self._output.write(block)
             self._output.flush()
-        except BrokenPipeError:
-            discard_output(self._output)
-            raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
-        except OSError as error:
-            raise explained(error, Path("standard output")) from error
 
 
 class StdoutWriter:

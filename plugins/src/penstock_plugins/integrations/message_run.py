@@ -28,8 +28,9 @@ from penstock import (
     UsageError,
     mask,
 )
-from penstock.commands.process import discard_output, is_closed, only_data_on_stdout, standard_output, stop_on_signals
+from penstock.commands.process import is_closed, only_data_on_stdout, standard_output, stop_on_signals
 
+from penstock_plugins.files.stdout import output_errors
 from penstock_plugins.integrations.messages import Messages, RecordWriter
 from penstock_plugins.integrations.state_ledger import StateLedger
 from penstock_plugins.integrations.stream_schema import groups
@@ -104,12 +105,9 @@ def message_output() -> "Iterator[Callable[[bytes], None]]":
         output = standard_output()
 
         def put(content: bytes) -> None:
-            try:
+            with output_errors(output):
                 output.buffer.write(content)
                 output.buffer.flush()
-            except BrokenPipeError:
-                discard_output(output)
-                raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
 
         yield put
 
