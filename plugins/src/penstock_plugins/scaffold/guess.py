@@ -88,6 +88,13 @@ class Guesses:
         return next(column for column in self.columns if column.name == name)
 
 
+def singular_of(name: str) -> str:
+    """The name of one of the records of a stream: ``entry`` of ``entries``, ``click`` of ``clicks``."""
+    if name.endswith("ies"):
+        return f"{name[:-3]}y"
+    return name[:-1] if name.endswith("s") and not name.endswith("ss") and name != "s" else name
+
+
 def are_currencies(values: Iterable[Any]) -> bool:
     present = [value for value in values if value not in (None, "")]
     return bool(present) and all(isinstance(value, str) and CURRENCIES.fullmatch(value) for value in present)

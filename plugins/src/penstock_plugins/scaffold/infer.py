@@ -26,6 +26,7 @@ from penstock_plugins.scaffold.guess import (
     Guesses,
     Kind,
     are_currencies,
+    singular_of,
 )
 from penstock_plugins.scaffold.personal import is_personal, is_secret
 from penstock_plugins.scaffold.sample import Record, Sample
@@ -266,7 +267,6 @@ def _day(columns: Sequence[Guess]) -> Guess | None:
 
 def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: Guess | None) -> tuple[str, ...]:
     """The fewest columns that identify a record of the sample (within its day), ids first; none if there are none."""
-    singular = re.sub(r"ies$", "y", stream) if stream.endswith("ies") else stream.rstrip("s")
     candidates = [
         column
         for column in columns
@@ -281,7 +281,7 @@ def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: 
     ]
 
     def rank(guess: Guess) -> int:
-        if guess.name in ("id", f"{singular}_id", "uuid"):
+        if guess.name in ("id", f"{singular_of(stream)}_id", "uuid"):
             return 0
         return 1 if ID.search(guess.name) else 2 if guess.type == "str" else 3
 

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from penstock import UsageError, placeholders, snake
 
 from penstock_plugins.scaffold.code import IMPORTABLE, call, literal
-from penstock_plugins.scaffold.guess import Guess, Guesses
+from penstock_plugins.scaffold.guess import Guess, Guesses, singular_of
 from penstock_plugins.scaffold.infer import guess_columns
 from penstock_plugins.scaffold.personal import is_granting, is_personal
 from penstock_plugins.scaffold.sample import Sample
@@ -74,11 +74,7 @@ class StreamChoices:
     @property
     def singular(self) -> str:
         """The name of one of its records."""
-        name = self.name
-        if name.endswith("ies"):
-            name = f"{name[:-3]}y"
-        elif name.endswith("s") and not name.endswith("ss") and name != "s":
-            name = name[:-1]
+        name = singular_of(self.name)
         is_free = not keyword.iskeyword(name) and name not in (*IMPORTABLE, "day", "raw", "self")
         return name if is_free else f"{name}_record"
 
