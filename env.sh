@@ -1,1 +1,0 @@
-export PYTHONPATH=/tmp/core-names/c/core/src:/tmp/core-names/c/plugins/src
