@@ -35,7 +35,6 @@ from penstock import (
     record,
     setting,
 )
-from penstock._plan.planner import Planner
 from penstock._plan.selection import unknown_accounts
 from penstock.errors import AuthenticationError, ConfigError, UsageError
 from penstock.sandbox.server import serve
@@ -311,24 +310,6 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     (error,) = report.errors
     assert error["partition"] == {"seller": "a"}
     assert "'Mars/Olympus', which is no IANA name" in error["message"]
-
-
-def test_streams_whose_accounts_were_never_listed_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A run that reads nothing of them does not end well, for any reason.
-    """
-    plan_stream = Planner.plan_stream
-    monkeypatch.setattr(
-        Planner,
-        "plan_stream",
-        lambda self, stream, accounts: plan_stream(self, stream, accounts if stream.account else []),
-    )
-    report = read(tmp_path, 'token = { env = "ALL" }', Provider(), MemorySink(tmp_path / "ledger.db"), **LISTED)
-
-    assert report.exit_code == 1
-    assert [one["message"] for one in report.errors] == [
-        "shop.sales: it was not read: sellers, which lists its accounts, was not read"
-    ]
 
 
 def test_an_account_that_failed_before_it_had_days_is_a_problem(

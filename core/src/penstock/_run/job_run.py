@@ -24,7 +24,7 @@ from penstock._plugins.sink_calls import open_target
 from penstock._read.report_adoption import ReportAdoption
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
-from penstock._run.listed_accounts import AccountFailure, AccountRows, compare_accounts, never_listed
+from penstock._run.listed_accounts import AccountFailure, AccountRows, compare_accounts
 from penstock._run.reader_factory import ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
@@ -217,8 +217,8 @@ class JobRun:
 
     def finish(self) -> None:
         """
-        After the last read: let the target complete its streams; report refused credentials and what was never read;
-        drop stale reports; and record the run.
+        After the last read: let the target complete its streams; report refused credentials; drop stale reports; and
+        record the run.
         """
         run_report = self.context.run_report
         for stream, began in self._first_began.items():
@@ -226,8 +226,6 @@ class JobRun:
         self.committer.finish()
         self._refusals.add_credentials_to(run_report)
         if not run_report.interrupted and not run_report.deadline:
-            for failure in never_listed(self.source, self._dependencies):
-                self._fail_unplanned(failure)
             self._report_adoption.drop_stale(self.context.clock.now())
         run_report.notice(*self._planner.notices)
         if not self.context.peers.is_divided:

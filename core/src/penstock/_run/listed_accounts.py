@@ -9,7 +9,6 @@ from attrs import field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_text
-from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
@@ -100,13 +99,6 @@ def compare_accounts(job: ReadJob, rows: AccountRows, ledger: Ledger | None) -> 
         if stream.zone_from is not None and job.is_in_shard(lister, None):
             to_remember[zone_memory(stream)] = [zone_text(account, zone) for account, zone in zoned.zones.items()]
     return ListedAccounts(by_stream=by_stream, notices=notices, failures=failures, zones=zones, to_remember=to_remember)
-
-
-def never_listed(source: ConfiguredSource, dependencies: Dependencies) -> Iterator[AccountFailure]:
-    """The streams whose accounts were never listed: a run that reads nothing of them must not end well."""
-    for lister, dependents in dependencies.dependents.items():
-        for stream in dependents if source.stream(lister).account is None else ():
-            yield AccountFailure(stream, None, f"it was not read: {lister}, which lists its accounts, was not read")
 
 
 def _unnamed(rows: AccountRows) -> Iterator[AccountFailure]:
