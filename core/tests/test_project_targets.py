@@ -600,7 +600,7 @@ class ProtocolTarget(Target):
         """There is nothing to close."""
 
 
-OF_TARGETS = "whole_stream, deletes_rows, groups_commits, notices, prepare, commit_group, is_intact, final_days"
+OF_TARGETS = "whole_stream, deletes_rows, notices, prepare, commit_group, is_intact, final_days"
 
 
 @pytest.mark.parametrize(

@@ -164,13 +164,6 @@ class Target(Protocol):
         """False: the rows that a new reading lacks stay in the target, so that none can be deleted on request."""
 
     @property
-    def groups_commits(self) -> bool:
-        """
-        Whether ``commit_group`` commits several partitions at a lower cost than one by one. A run lets small partitions
-        wait for others only then.
-        """
-
-    @property
     def notices(self) -> Sequence[str]:
         """Sentences about what the target found when it was opened, for the report of the run."""
 
@@ -189,7 +182,8 @@ class Target(Protocol):
 
         Each appears whole or not at all, as by ``commit`` of a :class:`Writer`, and the failure of one does not affect
         the others. Returns, in the same order, each entry as committed, or the error of its partition. A process that
-        is killed meanwhile leaves each partition in its former or its new state.
+        is killed meanwhile leaves each partition in its former or its new state. A run lets small partitions wait for
+        others only where the target has a ``commit_group`` of its own.
         """
 
     def is_intact(self, entry: LedgerEntry) -> bool:
@@ -242,11 +236,6 @@ class BaseTarget:
             except Exception as error:
                 results.append(error)
         return results
-
-    @property
-    def groups_commits(self) -> bool:
-        """Where it has a ``commit_group`` of its own."""
-        return getattr(self.commit_group, "__func__", None) is not BaseTarget.commit_group
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Cannot be checked; always True."""

@@ -10,6 +10,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
 from penstock._plugins.plugin_errors import sink_error, sink_errors
+from penstock._plugins.sink_calls import has_own
 from penstock._read.result import PartitionResult, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import Failures
@@ -111,7 +112,7 @@ class Committer:
             self.source.connector.name, self.target.ledger, self.log, self.context, GROUP_PARTITIONS
         )
         self._missing_measures = MissingMeasures(self.target.ledger, self.log)
-        self._groups_commits = self.target.groups_commits
+        self._groups_commits = has_own(self.target, "commit_group")
 
     def expect(self, slices: Sequence[PlannedSlice]) -> None:
         """Register the slices of a stream that will be committed, before they are read; days ascending."""
