@@ -30,6 +30,7 @@ from penstock import (
     hookimpl,
     record,
 )
+from penstock._config.config import load
 from penstock._config.source import ConfiguredSource
 from penstock._fetch import scheduler
 from penstock._fetch.client import SourceClient
@@ -195,6 +196,48 @@ def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
     few, more, most = calls(20), calls(40), calls(80)
 
     assert most - more < 3 * (more - few)
+
+
+def test_a_source_that_is_checked_costs_the_same_among_many() -> None:
+    """
+    To check a source of a pipeline, the sections of the others are not looked at.
+    """
+
+    def calls(sources: int) -> int:
+        names = [f"shop-{number}" for number in range(sources)]
+        sections = {name: {"connector": "daily", "base_url": "http://127.0.0.1:1"} for name in names}
+        pipeline = {"source": names, "sink": "-"}
+        project = Project(
+            {"source": sections, "pipeline": {"all": pipeline}},
+            plugins=[penstock_plugins, DailyPlugin()],
+            environ={},
+        )
+
+        def once() -> None:
+            assert project.check("all").exit_code == 0
+
+        return calls_of(once)
+
+    calls(2)
+    few, more, most = calls(40), calls(80), calls(160)
+
+    assert most - more < 2.2 * (more - few)
+
+
+@pytest.mark.parametrize("name", ["SHOP_{}__BASE_URL", "SHOP__ACCOUNTS__A_{}__API_KEY"], ids=["source", "account"])
+def test_a_variable_of_the_environment_costs_the_same_among_many(name: str) -> None:
+    """
+    The section that a variable sets a key of is found without a look at each of the others.
+    """
+
+    def calls(variables: int) -> int:
+        environ = {f"PENSTOCK_SOURCE__{name.format(number)}": "x" for number in range(variables)}
+        return calls_of(lambda: load({}, environ=environ))
+
+    calls(2)
+    few, more, most = calls(20), calls(40), calls(80)
+
+    assert most - more < 2.2 * (more - few)
 
 
 def a_slice(source: ConfiguredSource, stream: Stream, account: str | None, day: date | None) -> PlannedSlice:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many calls of Python functions it takes, in this thread and those that fetch."""
+    """How many calls of Python functions it takes, in this thread and those that fetch or check."""
     counts: list[list[int]] = []
 
     def start() -> Callable[[FrameType, str, Any], None]:
@@ -24,7 +24,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
     def in_thread(frame: FrameType, event: str, argument: Any) -> None:
         # The server's threads are none of ours.
-        sys.setprofile(start() if threading.current_thread().name.startswith(("fetch-", "read ")) else None)
+        sys.setprofile(start() if threading.current_thread().name.startswith(("fetch-", "read ", "check_")) else None)
 
     threading.setprofile(in_thread)
     sys.setprofile(start())

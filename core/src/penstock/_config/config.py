@@ -3,6 +3,7 @@ The configuration of a command: the sections by name, each checked and made into
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -226,13 +227,24 @@ class Config:
         """
         used = {"source": set(sources), "sink": set(sinks)}
         problems = []
-        for section, present in (("source", self.sources), ("sink", self.sinks)):
-            for name, keys in present.items():
-                if name not in used[section] and keys and all(raw.where == "--set" for raw in keys.values()):
-                    others = [other for other in (*present, *used[section]) if other != name]
-                    meant = did_you_mean(name, others)
-                    problems.append(f"--set {section}.{name}.{next(iter(keys))}: no {section} {name!r} here.{meant}")
+        for section, name, key in self._from_sets_only:
+            if name not in used[section]:
+                present = self.sources if section == "source" else self.sinks
+                others = [other for other in (*present, *used[section]) if other != name]
+                problems.append(
+                    f"--set {section}.{name}.{key}: no {section} {name!r} here.{did_you_mean(name, others)}"
+                )
         return tuple(problems)
+
+    @cached_property
+    def _from_sets_only(self) -> tuple[tuple[str, str, str], ...]:
+        """Section, name and first key of the sources and sinks that have keys from ``--set`` only."""
+        return tuple(
+            (section, name, next(iter(keys)))
+            for section, present in (("source", self.sources), ("sink", self.sinks))
+            for name, keys in present.items()
+            if keys and all(raw.where == "--set" for raw in keys.values())
+        )
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str, *, parsed: bool = False) -> "Config":
         """

@@ -40,7 +40,22 @@ class RawValue:
 Section = Mapping[str, RawValue]
 
 
-class AccountSections(dict[str, dict[str, RawValue]]):
+class _Tables(dict[str, dict[str, RawValue]]):
+    """Tables by name. From the first call of :meth:`spelled` on, it alone adds any."""
+
+    def __init__(self, tables: Mapping[str, dict[str, RawValue]] | None = None) -> None:
+        super().__init__(tables or {})
+        self._names: dict[str, str] = {}
+
+    def spelled(self, name: str, new_name: str) -> dict[str, RawValue]:
+        """The table of the first name that an environment variable spells like this one, else a new one."""
+        if not self._names:
+            for existing in self:
+                self._names.setdefault(folded(existing), existing)
+        return self.setdefault(self._names.setdefault(folded(name), new_name), {})
+
+
+class AccountSections(_Tables):
     """The tables ``[source.NAME.accounts.ACCOUNT]``, by account: each key with its own origin."""
 
     def plain(self) -> dict[str, dict[str, Any]]:
@@ -48,7 +63,7 @@ class AccountSections(dict[str, dict[str, RawValue]]):
         return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
 
 
-Sections = dict[str, dict[str, dict[str, RawValue]]]
+Sections = dict[str, _Tables]
 
 
 def read(
@@ -59,7 +74,7 @@ def read(
 
     Raises ConfigError for a file that cannot be read as TOML.
     """
-    sections: Sections = {section: {} for section in SECTIONS}
+    sections: Sections = {section: _Tables() for section in SECTIONS}
     if isinstance(file, Mapping):
         _add_tables(file, "configuration", sections, problems)
     elif file is not None:
@@ -144,11 +159,9 @@ def _read_environment(environ: Mapping[str, str], sections: Sections, problems: 
             continue
         if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(names) < 3 or "" in names:
             continue
-        name = next(
-            (existing for existing in sections[section] if folded(existing) == folded(names[1])), names[1].lower()
-        )
+        keys = sections[section].spelled(names[1], names[1].lower())
         where = f"environment variable {variable}"
-        _put(sections[section].setdefault(name, {}), [key.lower() for key in names[2:]], environ[variable], where)
+        _put(keys, [key.lower() for key in names[2:]], environ[variable], where)
 
 
 def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> None:
@@ -171,8 +184,7 @@ def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) 
         if not isinstance(accounts, AccountSections):
             accounts = AccountSections()
             keys[path[0]] = RawValue(accounts, where)
-        name = next((account for account in accounts if folded(account) == folded(path[1])), path[1])
-        _put(accounts.setdefault(name, {}), path[2:], text, where)
+        _put(accounts.spelled(path[1], path[1]), path[2:], text, where)
         return
     if len(path) == 1:
         keys[path[0]] = RawValue(text, where, text=True)

@@ -68,7 +68,7 @@ def check(setup: Setup, name: str | None, clock: Clock) -> CheckResult:
     tries += [_CheckAttempt(sink, "target", partial(_check_sink, setup, sink, notices.add)) for sink in sinks]
     if len(tries) == 1:
         return CheckResult(checked=(_try_check(tries[0], alone=True),), notices=tuple(notices.texts))
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="check") as pool:
         checked = [*of_file, *pool.map(_try_check, tries)]
     refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
     for piped in pipelines:
