@@ -16,16 +16,10 @@ import duckdb
 from attrs import field, frozen
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
+from penstock_plugins.sink_support.sql_tables import identifier
+
 _held: dict[tuple[str, str], str] = {}  # (file, source) -> the run of this process that writes it
 _guard = threading.Lock()
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager
@@ -99,7 +93,7 @@ class Database:
         with errors(path), private(path):
             self.connection = _connected(path, readonly)
             self.connection.execute("set TimeZone = 'UTC'")
-            self.catalog = quoted(self.connection.execute("select current_database()").fetchone()[0])
+            self.catalog = identifier(self.connection.execute("select current_database()").fetchone()[0])
 
     def lock(self, source: str, run_id: str) -> None:
         """

@@ -22,10 +22,11 @@ from penstock import (
     fault_point,
 )
 
-from penstock_plugins.duckdb.database import Database, literal, quoted
+from penstock_plugins.duckdb.database import Database
 from penstock_plugins.duckdb.ledger import DuckLedger
 from penstock_plugins.duckdb.writer import DuckWriter
 from penstock_plugins.sink_support.sink_settings import PRECISION, scale_of
+from penstock_plugins.sink_support.sql_tables import MARK, added_notice, identifier, literal
 from penstock_plugins.sink_support.table_verification import (
     ComparedTable,
     Condition,
@@ -39,7 +40,6 @@ R = TypeVar("R")
 
 ERASED_AT_ONCE = 100_000  # rows
 
-_MARK = "Written by penstock: "
 _MERGED = " (merged by key)"
 SQL_TYPES: dict[ColumnType, str] = {
     "text": "VARCHAR",
@@ -72,7 +72,7 @@ class DuckTarget(BaseTarget):
         self._has_rows: dict[str, bool] = {}  # by stream, whether its table exists and has rows
 
     def table(self, stream: str) -> str:
-        return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
+        return f"{self.database.catalog}.{identifier(self.source)}.{identifier(stream)}"
 
     def temporary_table(self) -> str:
         """The name of a new temporary table."""
@@ -133,10 +133,10 @@ class DuckTarget(BaseTarget):
         ).rows
         if there and self._comment(stream) is None:
             ((schema, table),) = there
-            place = f"{quoted(schema)}.{quoted(table)}"
+            place = f"{identifier(schema)}.{identifier(table)}"
             raise TargetError(
                 f"{self.name}: the rows of {self.source}.{stream} are in the table {schema}.{table}: somebody renamed "
-                f"it. Rename it back: alter table {place} rename to {quoted(stream)}. Or run: comment on table {place} "
+                f"it. Rename it back: alter table {place} rename to {identifier(stream)}. Or run: comment on table {place} "
                 "is null; then the next run makes and fills the table anew. Nothing was changed."
             )
 
@@ -159,8 +159,8 @@ class DuckTarget(BaseTarget):
             else:
                 table = self.table(layout.stream)
                 merged = _MERGED if layout.kind == "changes" else ""
-                columns = ", ".join(f"{quoted(column.name)} {self.type_of(column)}" for column in layout.columns)
-                self.database.run(f"create schema if not exists {self.database.catalog}.{quoted(self.source)}")
+                columns = ", ".join(f"{identifier(column.name)} {self.type_of(column)}" for column in layout.columns)
+                self.database.run(f"create schema if not exists {self.database.catalog}.{identifier(self.source)}")
                 self.database.run(f"create table {table} ({columns})")
                 self.database.run(f"comment on table {table} is {literal(self._mark(layout.stream) + merged)}")
                 for column in layout.columns:
@@ -168,7 +168,7 @@ class DuckTarget(BaseTarget):
         self._made.add(layout.stream)
 
     def _mark(self, stream: str) -> str:
-        return f"{_MARK}{self.source}.{stream}"
+        return f"{MARK}{self.source}.{stream}"
 
     def _check(self, layout: Layout, comment: str) -> None:
         if comment.removesuffix(_MERGED) != self._mark(layout.stream):
@@ -189,21 +189,17 @@ class DuckTarget(BaseTarget):
         self._check_collations(layout)
         added = [column.name for column in layout.columns if column.name not in types]
         if added:
-            self.notices.append(
-                f"the table {self.source}.{layout.stream} had no column {', '.join(added)}: added. Rows that are not "
-                "read again have no value there; --full reads all days that the provider still serves. If somebody "
-                "renamed a column, its values are under that name"
-            )
+            self.notices.append(added_notice(f"{self.source}.{layout.stream}", added))
         for column in layout.columns:
             type_ = self.type_of(column)
             if column.name in added:
-                self.database.run(f"alter table {table} add column {quoted(column.name)} {type_}")
+                self.database.run(f"alter table {table} add column {identifier(column.name)} {type_}")
                 self._describe(table, column)
             elif types[column.name] != type_:
                 raise TargetError(
                     f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {types[column.name]}, "
-                    f"and the stream declares {type_}. Run: alter table {quoted(self.source)}.{quoted(layout.stream)} "
-                    f"alter {quoted(column.name)} type {type_}; or name another target."
+                    f"and the stream declares {type_}. Run: alter table {identifier(self.source)}.{identifier(layout.stream)} "
+                    f"alter {identifier(column.name)} type {type_}; or name another target."
                 )
 
     def _check_collations(self, layout: Layout) -> None:
@@ -220,14 +216,14 @@ class DuckTarget(BaseTarget):
                 raise TargetError(
                     f"{self.name}: the column {column.name} of {self.source}.{layout.stream} has a collation, by which "
                     "rows of another account or key may count as the same. Run: alter table "
-                    f"{quoted(self.source)}.{quoted(layout.stream)} alter {quoted(column.name)} type VARCHAR; or name "
+                    f"{identifier(self.source)}.{identifier(layout.stream)} alter {identifier(column.name)} type VARCHAR; or name "
                     "another target. Nothing was changed."
                 )
 
     def _describe(self, table: str, column: Column) -> None:
         text = f"{column.description} ({column.unit})" if column.unit else column.description
         if text.strip():
-            self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
+            self.database.run(f"comment on column {table}.{identifier(column.name)} is {literal(text.strip())}")
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:
         self._has_rows.clear()
@@ -310,7 +306,7 @@ class DuckTarget(BaseTarget):
         compared = ComparedTable(
             stream=name,
             place=f"{self.source}.{name}",
-            day=quoted(columns[-1]) if first.day is not None and types[columns[-1]] == "DATE" else None,
+            day=identifier(columns[-1]) if first.day is not None and types[columns[-1]] == "DATE" else None,
             parameter="?",
             has_column=types.__contains__,
             read=partial(self._read, name),
@@ -320,8 +316,8 @@ class DuckTarget(BaseTarget):
 
     def _read(self, name: str, columns: Sequence[str], measures: Sequence[str], condition: Condition) -> list[Any]:
         """See :class:`.ComparedTable`."""
-        texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
-        sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
+        texts = [f"coalesce({identifier(column)}::varchar, '')" for column in columns]
+        sums = [f"coalesce(sum({identifier(measure)}), 0)" for measure in measures]
         selected = ", ".join([*texts, "count(*)", *sums])
         statement = f"select {selected} from {self.table(name)} where {condition.sql} group by all"
         return self.database.run(statement, condition.values).rows
@@ -358,20 +354,20 @@ class DuckTarget(BaseTarget):
     ) -> int:
         lost: set[int] = set()
         for name, clean in nested.items():
-            texts = self.database.run(f"select rowid, {quoted(name)} from {table} where {block}").rows
+            texts = self.database.run(f"select rowid, {identifier(name)} from {table} where {block}").rows
             cleaned = [(row_id, text, clean(text)) for row_id, text in texts if text is not None]
             changed = {row_id: new for row_id, text, new in cleaned if new != text}
             if changed:
                 self.database.run(
-                    f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
+                    f"update {table} as o set {identifier(name)} = n.text from (select unnest(cast(? as bigint[])) as "
                     "row_id, unnest(cast(? as varchar[])) as text) n where o.rowid = n.row_id",
                     [list(changed), list(changed.values())],
                 )
             lost.update(changed)
         if gone:
-            any_filled = f"{block} and ({' or '.join(f'{quoted(name)} is not null' for name in gone)})"
+            any_filled = f"{block} and ({' or '.join(f'{identifier(name)} is not null' for name in gone)})"
             lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {any_filled}").rows)
-            nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
+            nulls = ", ".join(f"{identifier(name)} = null" for name in gone)
             self.database.run(f"update {table} set {nulls} where {any_filled}")
         return len(lost)
 

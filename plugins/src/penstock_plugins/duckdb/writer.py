@@ -10,7 +10,7 @@ from attrs import define, field
 from penstock import Batch, Layout, LedgerEntry, Partition, fault_point
 
 from penstock_plugins.arrow.columns import Columns, Fitting
-from penstock_plugins.duckdb.database import quoted
+from penstock_plugins.sink_support.sql_tables import identifier
 from penstock_plugins.sink_support.unfit import Omissions, entry_without
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class DuckWriter:
         else:
             self._delete_read_again(buffer, table)
             if layout.key:  # the last reading of a key in this partition
-                key = ", ".join(map(quoted, layout.key))
+                key = ", ".join(map(identifier, layout.key))
                 rows += f" qualify row_number() over (partition by {key} order by rowid desc) = 1"
         if buffer.temporary_table is not None:
             self._database.run(f"insert into {table} by name {rows}")
@@ -110,7 +110,7 @@ class DuckWriter:
         if buffer.temporary_table is None:
             return
         same = " and ".join(
-            f"old.{quoted(column)} is not distinct from new.{quoted(name)}"
+            f"old.{identifier(column)} is not distinct from new.{identifier(name)}"
             for column, name in zip(columns, names, strict=True)
         )
         self._database.run(
@@ -126,5 +126,5 @@ class DuckWriter:
 
 def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:
     """The rows of a partition, in a table with columns of these types."""
-    terms = [f"{quoted(name)} = cast(? as {types[name]})" for name, _ in partition.values]
+    terms = [f"{identifier(name)} = cast(? as {types[name]})" for name, _ in partition.values]
     return " and ".join(terms) or "true", [value for _, value in partition.values]

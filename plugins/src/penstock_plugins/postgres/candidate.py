@@ -7,15 +7,15 @@ from penstock import Column, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import CatalogTable, guarded_text
 from penstock_plugins.postgres.column_types import HOLDS, STAMPS, WIDER, type_of
-from penstock_plugins.postgres.sql_text import columns_sql, identifier, literal, quoted, short
+from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
 from penstock_plugins.postgres.table_locations import (
-    MARK,
     SOURCE_COLUMN,
     SOURCE_DEFAULT,
     LedgerTable,
     TableLocation,
     mark_for,
 )
+from penstock_plugins.sink_support.sql_tables import MARK, identifier, literal
 
 
 @frozen(kw_only=True)

@@ -8,8 +8,9 @@ from attrs import field, frozen
 from penstock import EXTRA, TargetError
 
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.sql_text import identifier, quoted, short, table_sql
+from penstock_plugins.postgres.sql_text import quoted, short, table_sql
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, mark_for
+from penstock_plugins.sink_support.sql_tables import identifier
 
 # The type of a column. Texts that are equal though they differ (by letter case, say) are of another type, and so are
 # values that the server generates.

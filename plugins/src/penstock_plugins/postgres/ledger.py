@@ -27,8 +27,9 @@ from penstock_plugins.postgres.ledger_schema import (
 )
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.server_errors import LostSessionError
-from penstock_plugins.postgres.sql_text import literal, quoted, short
+from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import LedgerTable
+from penstock_plugins.sink_support.sql_tables import literal
 
 SCHEMA = "penstock"
 LAYOUT_VERSION = "6"  # of the tables below, and their indexes

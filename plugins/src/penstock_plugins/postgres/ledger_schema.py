@@ -8,7 +8,8 @@ from penstock import TargetError
 
 from penstock_plugins.postgres.catalog import guarded_text
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.sql_text import literal, quoted, short, table_sql
+from penstock_plugins.postgres.sql_text import quoted, short, table_sql
+from penstock_plugins.sink_support.sql_tables import literal
 
 READING, WRITING = ("select",), ("select", "insert", "update", "delete")
 WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")

@@ -10,7 +10,7 @@ from penstock import PenstockError, SinkError, TargetError
 from psycopg import errors
 
 from penstock_plugins.postgres.connection import pooled_error
-from penstock_plugins.postgres.sql_text import identifier
+from penstock_plugins.sink_support.sql_tables import identifier
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.database import Database

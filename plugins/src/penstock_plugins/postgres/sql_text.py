@@ -7,26 +7,19 @@ from hashlib import blake2b
 
 from penstock import TargetError
 
+from penstock_plugins.sink_support.sql_tables import identifier
+
 
 def quoted(name: str) -> str:
     """
     A name as an SQL identifier. Postgres truncates names at 63 bytes; a longer one ends in a hash, to stay unique.
 
-    Raises TargetError for a name that cannot be used in a statement.
+    Raises TargetError for a name that cannot be used in a statement; names of the catalog are taken as they are, by
+    :func:`.identifier`.
     """
     if "%" in name or "\0" in name or not name:
         raise TargetError(f"{name!r} cannot be the name of a schema, table or column here. Choose another one.")
     return identifier(short(name))
-
-
-def identifier(name: str) -> str:
-    """A name of the catalog as an SQL identifier, also one that :func:`quoted` refuses."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text for a statement without parameters."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def short(name: str) -> str:

@@ -5,14 +5,13 @@ The location of a stream's table, by the settings and in the ledger, and the mar
 from typing import NamedTuple
 
 from penstock_plugins.postgres.sql_text import table_sql
+from penstock_plugins.sink_support.sql_tables import MARK
 
 SOURCE_COLUMN = "_source"
 """The column of a shared table with each row's source. Part of the key."""
 
 SOURCE_DEFAULT = "current_setting('penstock.source')"
 """Its default, a setting of the session."""
-
-MARK = "Written by penstock: "
 
 
 class TableLocation(NamedTuple):

@@ -28,6 +28,7 @@ from penstock_plugins.postgres.table_locations import (
     TableLocation,
     source_condition,
 )
+from penstock_plugins.sink_support.sql_tables import added_notice
 
 
 @frozen(kw_only=True)
@@ -189,11 +190,7 @@ class Tables:
             grant(self.database, role, candidate.location.schema, [candidate.location.table])
         added = [change.added.name for change in changes if change.added is not None]
         if added:
-            self.notices.append(
-                f"the table {candidate.location.name} had no column {', '.join(added)}: added. Rows that are not read "
-                "again have no value there; --full reads all days that the provider still serves. If somebody renamed "
-                "a column, its values are under that name"
-            )
+            self.notices.append(added_notice(candidate.location.name, added))
         self._added[layout.stream] = self._added.get(layout.stream, frozenset()).union(added)
         return Table(
             sql=candidate.location.sql,

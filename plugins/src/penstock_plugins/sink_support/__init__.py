@@ -2,6 +2,6 @@
 What sinks share.
 
 The modules: ``sink_settings`` (settings of several sinks), ``unfit`` (records that a target cannot hold),
-``text_columns`` (nested values as JSON texts, rows as CSV), ``table_verification`` (the rows of a table, compared with
-the ledger).
+``text_columns`` (nested values as JSON texts, rows as CSV), ``sql_tables`` (names, marks and notices of tables),
+``table_verification`` (the rows of a table, compared with the ledger).
 """
