@@ -13,7 +13,7 @@ from penstock import ColumnType
 TABLES: list[tuple[str, str, str, set[ColumnType]]] = [
     ("penstock._decode.structs", "DECODED_TYPES", "", {"decimal", "datetime", "json"}),
     ("penstock_plugins.arrow.columns", "ARROW_TYPES", "pyarrow", {"decimal", "datetime"}),
-    ("penstock_plugins.duckdb.target", "SQL_TYPES", "duckdb", {"decimal", "datetime"}),
+    ("penstock_plugins.duckdb.tables", "SQL_TYPES", "duckdb", {"decimal", "datetime"}),
     ("penstock_plugins.integrations.dlt", "DLT_TYPES", "", set()),
     ("penstock_plugins.integrations.stream_schema", "JSON_SCHEMA_TYPES", "", set()),
     ("penstock_plugins.postgres.column_types", "SQL_TYPES", "psycopg", {"datetime"}),

@@ -1,8 +1,7 @@
 """
-A DuckDB file opened for one source: its tables, the commits of partitions, comparison and erasure.
+A DuckDB file opened for one source: the commits of partitions, comparison and erasure.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
@@ -10,23 +9,20 @@ from typing import Any, TypeVar
 
 from penstock import (
     BaseTarget,
-    Column,
-    ColumnType,
     Difference,
     Erased,
     Erasure,
     Layout,
     LedgerEntry,
     Partition,
-    TargetError,
     fault_point,
 )
 
 from penstock_plugins.duckdb.database import Database
 from penstock_plugins.duckdb.ledger import DuckLedger
+from penstock_plugins.duckdb.tables import Tables
 from penstock_plugins.duckdb.writer import DuckWriter
-from penstock_plugins.sink_support.sink_settings import PRECISION, scale_of
-from penstock_plugins.sink_support.sql_tables import MARK, added_notice, identifier, literal
+from penstock_plugins.sink_support.sql_tables import identifier
 from penstock_plugins.sink_support.table_verification import (
     ComparedTable,
     Condition,
@@ -40,19 +36,10 @@ R = TypeVar("R")
 
 ERASED_AT_ONCE = 100_000  # rows
 
-_MERGED = " (merged by key)"
-SQL_TYPES: dict[ColumnType, str] = {
-    "text": "VARCHAR",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "json": "JSON",
-}
-
 
 class DuckTarget(BaseTarget):
     """
-    A file opened for one source. ``name``: in messages. ``scale``: digits after the point of columns that declare none.
+    A file opened for one source. ``name``: in messages. ``scale``: see :class:`.tables.Tables`.
 
     It does not list its final days: only a day's whole row in the ledger names the tables of the rows that are derived
     from it.
@@ -65,44 +52,15 @@ class DuckTarget(BaseTarget):
         self.ledger = ledger
         self.database = database
         self.source = source
-        self.scale = scale
-        self.notices: list[str] = []
+        self.tables = Tables(database, source, name, scale=scale)
+        self.notices: list[str] = self.tables.notices
         self._temporary_tables = 0
-        self._made: set[str] = set()
         self._has_rows: dict[str, bool] = {}  # by stream, whether its table exists and has rows
-
-    def table(self, stream: str) -> str:
-        return f"{self.database.catalog}.{identifier(self.source)}.{identifier(stream)}"
 
     def temporary_table(self) -> str:
         """The name of a new temporary table."""
         self._temporary_tables += 1
         return f"temp.main.rows_{self._temporary_tables}"
-
-    def type_of(self, column: Column) -> str:
-        if column.type == "decimal":
-            return f"DECIMAL({PRECISION},{scale_of(column, self.scale)})"
-        if column.type == "datetime":
-            return "TIMESTAMP WITH TIME ZONE" if column.zone == "aware" else "TIMESTAMP"
-        return SQL_TYPES[column.type]
-
-    def _comment(self, stream: str) -> str | None:
-        """The comment of a stream's table; None if there is no table. DuckDB ignores the case of names."""
-        rows = self.database.run(
-            "select comment from duckdb_tables() where database_name = current_database() "
-            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
-            [self.source, stream],
-        ).rows
-        return (rows[0][0] or "") if rows else None
-
-    def _types(self, stream: str) -> dict[str, str]:
-        """The columns of a stream's table, with their types."""
-        rows = self.database.run(
-            "select column_name, data_type from duckdb_columns() where database_name = current_database() "
-            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
-            [self.source, stream],
-        ).rows
-        return dict(rows)
 
     def recover(self) -> None:
         """
@@ -113,117 +71,19 @@ class DuckTarget(BaseTarget):
         for stream, of_stream in self.ledger.delivered_tables(self.source):
             if self._holds_rows(stream):
                 continue
-            self._check_not_renamed(stream)
+            self.tables.check_not_renamed(stream)
             entries = self.ledger.entries(self.source, of_stream)
             lost = [partition for partition, entry in entries.items() if rows_in(entry, stream)]
             if lost:
-                what = "is gone" if self._comment(stream) is None else "has no rows"
+                what = "is gone" if self.tables.existing(stream) is None else "has no rows"
                 self.notices.append(
                     lost_notice(f"the table {self.source}.{stream} {what}", f"{self.source}.{of_stream}", lost)
                 )
                 self.ledger.forget(self.source, lost)
 
-    def _check_not_renamed(self, stream: str) -> None:
-        """Raises TargetError if there is no table of a stream, and another one has its mark."""
-        mark = self._mark(stream)
-        there = self.database.run(
-            "select schema_name, table_name from duckdb_tables() where database_name = current_database() "
-            "and comment in (?, ?) limit 1",
-            [mark, mark + _MERGED],
-        ).rows
-        if there and self._comment(stream) is None:
-            ((schema, table),) = there
-            place = f"{identifier(schema)}.{identifier(table)}"
-            raise TargetError(
-                f"{self.name}: the rows of {self.source}.{stream} are in the table {schema}.{table}: somebody renamed "
-                f"it. Rename it back: alter table {place} rename to {identifier(stream)}. Or run: comment on table {place} "
-                "is null; then the next run makes and fills the table anew. Nothing was changed."
-            )
-
     def prepare(self, layouts: Sequence[Layout]) -> None:
-        """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""
-        with self.database.transaction():
-            for layout in layouts:
-                comment = self._comment(layout.stream)
-                if comment is not None:
-                    self._check(layout, comment)
-
-    def make(self, layout: Layout) -> None:
-        """Make the table of a stream, or check the one that is there; once a run."""
-        if layout.stream in self._made:
-            return
-        with self.database.transaction():
-            comment = self._comment(layout.stream)
-            if comment is not None:
-                self._check(layout, comment)
-            else:
-                table = self.table(layout.stream)
-                merged = _MERGED if layout.kind == "changes" else ""
-                columns = ", ".join(f"{identifier(column.name)} {self.type_of(column)}" for column in layout.columns)
-                self.database.run(f"create schema if not exists {self.database.catalog}.{identifier(self.source)}")
-                self.database.run(f"create table {table} ({columns})")
-                self.database.run(f"comment on table {table} is {literal(self._mark(layout.stream) + merged)}")
-                for column in layout.columns:
-                    self._describe(table, column)
-        self._made.add(layout.stream)
-
-    def _mark(self, stream: str) -> str:
-        return f"{MARK}{self.source}.{stream}"
-
-    def _check(self, layout: Layout, comment: str) -> None:
-        if comment.removesuffix(_MERGED) != self._mark(layout.stream):
-            raise TargetError(
-                f"{self.name}: the table {self.source}.{layout.stream} was not made by penstock. Rename it, or name "
-                "another target; it was not touched."
-            )
-        table, types = self.table(layout.stream), self._types(layout.stream)
-        was_merged, lacking = comment.endswith(_MERGED), set(layout.replaced_by) - types.keys()
-        if lacking or was_merged != (layout.kind == "changes"):
-            merged = "is merged by key" if was_merged else "is not merged by key"
-            fact = f"has no column {', '.join(sorted(lacking))}" if lacking else merged
-            raise TargetError(
-                f"{self.name}: {self.source}.{layout.stream} was declared otherwise when its table was made: the table "
-                f"{fact}, so that new rows would stand beside those that they replace. Rename the table, remove its "
-                "comment, and run again: then it is made and filled anew. Nothing was changed."
-            )
-        self._check_collations(layout)
-        added = [column.name for column in layout.columns if column.name not in types]
-        if added:
-            self.notices.append(added_notice(f"{self.source}.{layout.stream}", added))
-        for column in layout.columns:
-            type_ = self.type_of(column)
-            if column.name in added:
-                self.database.run(f"alter table {table} add column {identifier(column.name)} {type_}")
-                self._describe(table, column)
-            elif types[column.name] != type_:
-                raise TargetError(
-                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {types[column.name]}, "
-                    f"and the stream declares {type_}. Run: alter table {identifier(self.source)}.{identifier(layout.stream)} "
-                    f"alter {identifier(column.name)} type {type_}; or name another target."
-                )
-
-    def _check_collations(self, layout: Layout) -> None:
-        """
-        Raises TargetError for a text column with a collation, by which two accounts or keys may be equal that differ.
-        """
-        ((sql,),) = self.database.run(
-            "select sql from duckdb_tables() where database_name = current_database() "
-            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
-            [self.source, layout.stream],
-        ).rows
-        for column in layout.columns:
-            if re.search(rf'[(,] ?"?{re.escape(column.name)}"? VARCHAR COLLATE ', sql):
-                raise TargetError(
-                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} has a collation, by which "
-                    "rows of another account or key may count as the same. Run: alter table "
-                    f"{identifier(self.source)}.{identifier(layout.stream)} alter {identifier(column.name)} type VARCHAR; or name "
-                    "another target. Nothing was changed."
-                )
-
-    def _describe(self, table: str, column: Column) -> None:
-        text = f"{column.description} ({column.unit})" if column.unit else column.description
-        if text.strip():
-            self.database.run(f"comment on column {table}.{identifier(column.name)} is {literal(text.strip())}")
+        """See :meth:`.tables.Tables.prepare`."""
+        self.tables.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:
         self._has_rows.clear()
@@ -261,14 +121,14 @@ class DuckTarget(BaseTarget):
 
     def _holds_rows(self, stream: str) -> bool:
         if stream not in self._has_rows:
-            exists = self._comment(stream) is not None
+            exists = self.tables.existing(stream) is not None
             self._has_rows[stream] = exists and (
                 self._has_any_row(stream) or bool(self.ledger.fact(self._emptied(stream)))
             )
         return self._has_rows[stream]
 
     def _has_any_row(self, stream: str) -> bool:
-        return bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
+        return bool(self.database.run(f"select 1 from {self.tables.sql(stream)} limit 1").rows)
 
     def _emptied(self, stream: str) -> str:
         """The fact that the commits of a stream derived from changes left no row."""
@@ -295,22 +155,22 @@ class DuckTarget(BaseTarget):
     ) -> Iterator[Difference]:
         """The partitions whose rows in a table differ from their entry, and those that are of no entry."""
         first = entries[0].partition
-        columns, types, comment = [column for column, _ in first.values], self._types(name), self._comment(name)
-        if comment is None:
+        columns, table = [column for column, _ in first.values], self.tables.existing(name)
+        if table is None:
             yield from all_lost(entries, name, f"{name}: the table {self.source}.{name} is gone")
             return
-        if comment.endswith(_MERGED) or not types.keys() >= set(columns):
+        if table.is_merged or not table.types.keys() >= set(columns):
             if not self._holds_rows(name):
                 yield from all_lost(entries, name, f"{name}: there is no row")
             return
         compared = ComparedTable(
             stream=name,
             place=f"{self.source}.{name}",
-            day=identifier(columns[-1]) if first.day is not None and types[columns[-1]] == "DATE" else None,
+            day=identifier(columns[-1]) if first.day is not None and table.types[columns[-1]] == "DATE" else None,
             parameter="?",
-            has_column=types.__contains__,
+            has_column=table.types.__contains__,
             read=partial(self._read, name),
-            is_ours=comment == self._mark(name),
+            is_ours=table.mark == self.tables.mark(name),
         )
         yield from compared.differences(entries, since, until)
 
@@ -319,7 +179,7 @@ class DuckTarget(BaseTarget):
         texts = [f"coalesce({identifier(column)}::varchar, '')" for column in columns]
         sums = [f"coalesce(sum({identifier(measure)}), 0)" for measure in measures]
         selected = ", ".join([*texts, "count(*)", *sums])
-        statement = f"select {selected} from {self.table(name)} where {condition.sql} group by all"
+        statement = f"select {selected} from {self.tables.sql(name)} where {condition.sql} group by all"
         return self.database.run(statement, condition.values).rows
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
@@ -338,11 +198,11 @@ class DuckTarget(BaseTarget):
 
     def _erase(self, erasure: Erasure) -> int:
         """Erase values in a table, some rows at a time; the number of rows that lost one."""
-        table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
-        if not types:
+        table, existing = self.tables.sql(erasure.layout.stream), self.tables.existing(erasure.layout.stream)
+        if existing is None:
             return 0
-        gone = [name for name in erasure.columns if name in types]
-        nested = {name: clean for name, clean in erasure.nested.items() if name in types}
+        gone = [name for name in erasure.columns if name in existing.types]
+        nested = {name: clean for name, clean in erasure.nested.items() if name in existing.types}
         ((last,),) = self.database.run(f"select coalesce(max(rowid), -1) from {table}").rows
         return sum(
             self._erase_block(table, f"rowid between {first} and {first + ERASED_AT_ONCE - 1}", gone, nested)

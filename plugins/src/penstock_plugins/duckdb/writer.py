@@ -37,10 +37,12 @@ class DuckWriter:
     def __init__(self, target: "DuckTarget", layouts: Sequence[Layout], partition: Partition) -> None:
         self._target = target
         self._database = target.database
+        self._tables = target.tables
         self._layouts = layouts
         self._partition = partition
         self._buffers: Mapping[str, _Buffer] = {
-            layout.stream: _Buffer(layout, Fitting(Columns.of(layout, target.scale), target.name)) for layout in layouts
+            layout.stream: _Buffer(layout, Fitting(Columns.of(layout, self._tables.scale), target.name))
+            for layout in layouts
         }
 
     def write(self, batch: Batch) -> None:
@@ -66,7 +68,7 @@ class DuckWriter:
         omissions = [Omissions(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
         fitting = entry_without(entry, omissions, self._target.name)
         for buffer in self._buffers.values():
-            self._target.make(buffer.layout)
+            self._tables.make(buffer.layout)
             self._store(buffer)
         return fitting
 
@@ -82,11 +84,11 @@ class DuckWriter:
         fault_point("duckdb.recorded")
 
     def _replace(self, buffer: _Buffer) -> None:
-        layout, table = buffer.layout, self._target.table(buffer.layout.stream)
+        layout, table = buffer.layout, self._tables.sql(buffer.layout.stream)
         rows = f"select * from {buffer.temporary_table}"
         if self._layouts[0].kind != "changes":
             where, values = _where(
-                self._partition, {column.name: self._target.type_of(column) for column in layout.columns}
+                self._partition, {column.name: self._tables.type_of(column) for column in layout.columns}
             )
             self._database.run(f"delete from {table} where {where}", values)
         else:
