@@ -18,6 +18,7 @@ from penstock.ledger import Retention
 from penstock_plugins.duckdb.database import Database, errors
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.duckdb.target import DuckTarget
+from penstock_plugins.sink_support.attempts import closed_on_error
 from penstock_plugins.sink_support.sink_settings import SCALE
 
 
@@ -45,27 +46,21 @@ class DuckSink(BaseSink):
                 "them apart. Name the file otherwise, such as warehouse.duckdb."
             )
         database = Database(self.path)
-        try:
+        with closed_on_error(database):
             database.lock(source, run_id)
             ledger = DuckLedger(database, retention=self.retention)
             target = self._target(database, ledger, source)
             target.recover()
-            return target
-        except BaseException:
-            database.close()
-            raise
+        return target
 
     def open_readonly(self, source: str) -> DuckTarget | None:
         with errors(self.path):
             if not self.path.exists():
                 return None
         database = Database(self.path, readonly=True)
-        try:
+        with closed_on_error(database):
             if DuckLedger.exists(database):
                 return self._target(database, DuckLedger(database, readonly=True), source)
-        except BaseException:
-            database.close()
-            raise
         database.close()
         return None
 

@@ -5,7 +5,7 @@ A DuckDB file opened for one source: the commits of partitions, comparison and e
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from penstock import (
     BaseTarget,
@@ -22,6 +22,7 @@ from penstock_plugins.duckdb.database import Database
 from penstock_plugins.duckdb.ledger import DuckLedger
 from penstock_plugins.duckdb.tables import Tables
 from penstock_plugins.duckdb.writer import DuckWriter
+from penstock_plugins.sink_support.attempts import attempt
 from penstock_plugins.sink_support.sql_tables import identifier
 from penstock_plugins.sink_support.table_verification import (
     ComparedTable,
@@ -30,9 +31,6 @@ from penstock_plugins.sink_support.table_verification import (
     lost_notice,
     rows_in,
 )
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 ERASED_AT_ONCE = 100_000  # rows
 
@@ -93,16 +91,16 @@ class DuckTarget(BaseTarget):
         """
         See :meth:`penstock.sinks.Target.commit_group`. One transaction; if it fails, each partition is committed alone.
         """
-        results = [_result_or_error(writer.prepare, entry) for writer, entry in commits]
+        results = [attempt(partial(writer.prepare, entry)) for writer, entry in commits]
         prepared = [
             (number, commits[number][0], result)
             for number, result in enumerate(results)
             if isinstance(result, LedgerEntry)
         ]
-        error = _result_or_error(self._replace, [(writer, entry) for _, writer, entry in prepared])
+        error = attempt(partial(self._replace, [(writer, entry) for _, writer, entry in prepared]))
         if error is not None:
             for number, writer, entry in prepared:
-                alone = error if len(prepared) == 1 else _result_or_error(self._replace, [(writer, entry)])
+                alone = error if len(prepared) == 1 else attempt(partial(self._replace, [(writer, entry)]))
                 results[number] = alone or entry
         for writer, _ in commits:
             writer.abort()
@@ -233,11 +231,3 @@ class DuckTarget(BaseTarget):
 
     def close(self) -> None:
         self.database.close()
-
-
-def _result_or_error(call: Callable[[A], R], value: A) -> R | Exception:
-    """The result of a call, or its error."""
-    try:
-        return call(value)
-    except Exception as error:
-        return error

@@ -19,6 +19,8 @@ from urllib.parse import quote, unquote
 
 from penstock import PenstockError, SinkError, TargetError
 
+from penstock_plugins.sink_support.attempts import attempt
+
 T = TypeVar("T")
 
 SYNCS_AT_ONCE = 8
@@ -122,22 +124,15 @@ def all_at_once(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], T]]) -
     together. Returns the result or the error of each.
     """
     if len(calls) < 2:
-        return [_attempt(call) for call in calls]
+        return [attempt(call) for call in calls]
     waiting, done = iter(list(enumerate(calls))), dict[int, T | Exception]()
 
     def make_waiting(_: int) -> None:
         for number, call in waiting:  # shared by the threads: each takes the next one
-            done[number] = _attempt(call)
+            done[number] = attempt(call)
 
     list(threads.map(make_waiting, range(min(SYNCS_AT_ONCE, len(calls)))))
     return [done[number] for number in range(len(calls))]
-
-
-def _attempt(call: Callable[[], T]) -> T | Exception:
-    try:
-        return call()
-    except Exception as error:
-        return error
 
 
 def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, None] | None = None) -> bool:

@@ -15,6 +15,7 @@ from attrs import frozen
 from penstock import LockHeldError, LockShare
 
 from penstock_plugins.files.disk import file_errors, file_name
+from penstock_plugins.sink_support.attempts import closed_on_error
 
 # Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
 SHARES_WAIT_S = 30.0
@@ -170,11 +171,8 @@ def _open(path: Path) -> Iterator[BinaryIO]:
     """A lock file, closed where an error is raised."""
     with file_errors(path):
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-        try:
+        with closed_on_error(file):
             yield file
-        except BaseException:
-            file.close()
-            raise
 
 
 def _wait(file: BinaryIO, what: str, attempt: Callable[[], bool], *, patience_s: Callable[[str], float]) -> None:

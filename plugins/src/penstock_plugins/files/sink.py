@@ -43,6 +43,7 @@ from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.locks import SourceLock, acquire_as_worker, wait_for_workers
 from penstock_plugins.files.source_files import STATE, SourceFiles
 from penstock_plugins.files.target import FileTarget
+from penstock_plugins.sink_support.attempts import closed_on_error
 
 if TYPE_CHECKING:
     from penstock_plugins.files.coordination import StagingTarget
@@ -81,10 +82,10 @@ class FileSink(BaseSink):
             make_directories(state, mode=0o700)
         what = f"{source} to {self.directory}"
         lock = SourceLock.acquire(state, source, what, run_id, lock_share)
-        target = None
-        try:
+        with closed_on_error(lock):
             ledger = FileLedger(state / LEDGER, retention=self.retention)
             target = FileTarget(self.source_files(source), ledger, lock)
+        with closed_on_error(target):
             self._check_format(ledger)
             target.files.check_places(streams)
             target.check_source()
@@ -92,11 +93,6 @@ class FileSink(BaseSink):
                 wait_for_workers(state, source, what)
                 target.recover()
             lock.share()
-        except BaseException:
-            if target is not None:
-                target.close()
-            lock.close()
-            raise
         return target
 
     def find_mark(self, source: str, mark: str) -> None:

@@ -25,6 +25,7 @@ from penstock_plugins.postgres.connection import (
 )
 from penstock_plugins.postgres.locks import SourceLock
 from penstock_plugins.postgres.server_errors import READ_ONLY, LostSessionError, explanation, message_of, unreachable
+from penstock_plugins.sink_support.attempts import closed_on_error
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
@@ -91,7 +92,7 @@ class Database:
             self.connection = self._connect()
         except psycopg.Error as error:
             raise unreachable(error, self.label) from error
-        with self.closed_on_error(), self.explained():
+        with closed_on_error(self), self.explained():
             self._set_up()
 
     def _connect(self) -> "psycopg.Connection[Row]":
@@ -331,14 +332,6 @@ class Database:
             with suppress(psycopg.Error):  # a pooler may hand the session to others as it is
                 self.run("discard all")
         self.connection.close()
-
-    @contextmanager
-    def closed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.table_locations import TableLocation
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.target import PostgresTarget
+from penstock_plugins.sink_support.attempts import closed_on_error
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
@@ -75,7 +76,7 @@ class PostgresSink(BaseSink):
     ) -> "PostgresTarget":
         self._check_names(source, streams)
         database, ledger, first = self._connect(source, run_id, lock_share)
-        with database.closed_on_error():
+        with closed_on_error(database):
             target = PostgresTarget(self, database, ledger, source)
             if lock_share is not None:
                 ledger.check_division(source, lock_share.division, first=first)
@@ -87,7 +88,7 @@ class PostgresSink(BaseSink):
     def _connect(self, source: str, run_id: str, lock_share: LockShare | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
         database = Database(self.dsn, application=application_name(run_id), monotonic=self.monotonic)
-        with database.closed_on_error():
+        with closed_on_error(database):
             with database.explained():
                 database.check_writable()
                 wait_ms = self.lock_wait_ms
@@ -141,7 +142,7 @@ class PostgresSink(BaseSink):
 
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
-        with database.closed_on_error():
+        with closed_on_error(database):
             with database.explained():
                 ledger = self._ledger(database)
             if ledger is not None:

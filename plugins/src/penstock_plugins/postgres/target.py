@@ -5,6 +5,7 @@ A database opened for one source: its tables are prepared, written, compared and
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
+from penstock_plugins.sink_support.attempts import attempt
 from penstock_plugins.sink_support.table_verification import lost_notice, rows_in
 
 if TYPE_CHECKING:
@@ -308,7 +310,4 @@ class PostgresTarget(BaseTarget):
 def _commit_alone(commit: WriterAndEntry, *, session_lost: bool = False) -> LedgerEntry | Exception:
     """``session_lost``: the session was lost while a group committed it."""
     writer, entry = commit
-    try:
-        return writer.commit(entry, session_lost=session_lost)
-    except Exception as error:
-        return error
+    return attempt(partial(writer.commit, entry, session_lost=session_lost))

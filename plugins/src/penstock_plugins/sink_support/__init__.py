@@ -2,6 +2,6 @@
 What sinks share.
 
 The modules: ``sink_settings`` (settings of several sinks), ``unfit`` (records that a target cannot hold),
-``text_columns`` (nested values as JSON texts, rows as CSV), ``sql_tables`` (names, marks and notices of tables),
+``text_columns`` (nested values as JSON texts, rows as CSV), ``sql_tables`` (names, marks and notices of tables), ``attempts``,
 ``table_verification`` (the rows of a table, compared with the ledger).
 """
