@@ -72,9 +72,9 @@ class SourceFiles:
         self.codec = codec
         self.compress = compress
         self.changed: set[str] = set()
-        self.staging = directory / STATE / "staged" / file_name(source)
         self._root = f"{directory}/"
         self._source_name = file_name(source)
+        self.staging = directory / STATE / "staged" / self._source_name
         self._file_name = f"data.{codec.name}{'.gz' if compress else ''}"
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._emptied: set[str] = set()  # directories from which a file was removed
@@ -106,14 +106,14 @@ class SourceFiles:
         return self._root + place
 
     def directory_of(self, stream: str) -> Path:
-        return self.directory / file_name(self.source) / file_name(stream)
+        return self.directory / self._source_name / file_name(stream)
 
     def check_places(self, streams: Sequence[str]) -> None:
         """
         Check, before the first request, that no place of a stream is taken by other files. Creates nothing. A directory
         that cannot be used for another reason concerns the partitions of its stream only, see :meth:`claim`.
         """
-        directory = self.directory / file_name(self.source)
+        directory = self.directory / self._source_name
         with file_errors(directory):
             if directory.exists() and not directory.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
@@ -185,7 +185,7 @@ class SourceFiles:
         """Whether all files are; a place that cannot be looked at has lost nothing."""
         try:
             for file in files:
-                if not self._has_size(self._root + file.path, file):
+                if not self._has_size(self.path(file.path), file):
                     return False
         except PenstockError:
             return True
@@ -253,7 +253,7 @@ class SourceFiles:
         if self._begun_drafts is None:
             with file_errors(self.staging):
                 make_directories(self.staging, mode=0o700)
-            place = f"{STATE}/staged/{file_name(self.source)}/{token_hex(8)}-"
+            place = f"{STATE}/staged/{self._source_name}/{token_hex(8)}-"
             self._begun_drafts = self.path(place), count(1)
         prefix, numbers = self._begun_drafts
         return f"{prefix}{next(numbers)}"
@@ -290,7 +290,7 @@ class SourceFiles:
         """
         placed = list(files)
         for file in files:
-            path = self._root + file.path
+            path = self.path(file.path)
             try:
                 if file.size is not None and make_directories(path.rpartition("/")[0], unsynced=self._unsynced):
                     continue  # nothing is in a new directory
@@ -308,7 +308,7 @@ class SourceFiles:
     def put(self, files: Sequence[LedgerFile]) -> None:
         """Move staged files to their places, and remove the files that must not exist."""
         for file in files:
-            path = self._root + file.path
+            path = self.path(file.path)
             directory = path.rpartition("/")[0]
             stream = file.path.split("/")[1]
             try:
@@ -321,7 +321,7 @@ class SourceFiles:
                 elif file.staged is not None:
                     if stream not in self.changed and not os.path.exists(path):
                         self.changed.add(stream)
-                    self._move(self._root + file.staged, path)
+                    self._move(self.path(file.staged), path)
                     self._unsynced[directory] = None
             except OSError as error:
                 raise explained(error, path) from error
