@@ -30,25 +30,23 @@ _PENSTOCK = "penstock"
 _FIELD_TYPES: dict[ColumnType, str] = {"text": "string", "decimal": "number", "json": "any"}
 
 
-def describe(
-    files: "SourceFiles", ledger: "FileLedger", written: Mapping[str, Layout], layouts: Mapping[str, Sequence[Layout]]
-) -> None:
+def describe(files: "SourceFiles", ledger: "FileLedger", layouts: Mapping[str, Sequence[Layout]]) -> None:
     """
-    Update the source's data package to the files after this run. ``written``: the streams of this run by name, derived
-    ones included; ``layouts``: by the stream whose partitions have the files, its own and those of the derived ones.
+    Update the source's data package to the files after this run. ``layouts``: of the streams of this run, by the stream
+    whose partitions have the files, its own and those of the derived ones.
     """
     path = files.directory / file_name(files.source) / FILE_NAME
     with file_errors(path), suppress(FileNotFoundError):
-        if not written or (not files.changed and path.exists()):
+        if not layouts or (not files.changed and path.exists()):
             return
         former = path.read_bytes() if path.exists() else b""
         if former and not is_ours(former):
             return
-        parents = {layout.stream: parent for parent, family in layouts.items() for layout in family}
         resources = {
-            stream: (written[stream], _files_of(files, ledger, parents[stream], stream))
-            for stream in sorted(written)
-            if file_name(stream) in files.changed or not former
+            layout.stream: (layout, _files_of(files, ledger, parent, layout.stream))
+            for parent, family in layouts.items()
+            for layout in family
+            if file_name(layout.stream) in files.changed or not former
         }
         if resources and (package := with_resources(former, files.source, files.codec, resources)):
             replace_text(path, package)

@@ -50,7 +50,7 @@ class FileTarget(BaseTarget):
         self.files = files
         self._lock = lock
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
-        self._claimed: dict[str, Layout] = {}
+        self._claimed: set[str] = set()  # names of streams
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
         self.notices: list[str] = []
         self.committer = FileCommitter(self.files, ledger)
@@ -120,7 +120,7 @@ class FileTarget(BaseTarget):
         for layout in layouts:
             if layout.stream not in self._claimed:
                 self.files.claim(layout.stream)
-                self._claimed[layout.stream] = layout
+                self._claimed.add(layout.stream)
         self._layouts[layouts[0].stream] = layouts
 
     def distinguish(self, partition: Partition) -> None:
@@ -232,7 +232,7 @@ class FileTarget(BaseTarget):
             # The processes with the other lock shares describe the same files.
             path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
             with lock_file(path) if self._is_shared else nullcontext():
-                describe(self.files, self.ledger, self._claimed, self._layouts)
+                describe(self.files, self.ledger, self._layouts)
         finally:
             self.files.close()
             self.ledger.close()
