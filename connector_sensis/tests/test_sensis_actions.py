@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from connector_sensis.actions import ACTIONS, judge, named, prepare
+from connector_sensis.actions import ACTIONS, failed_ids, judge, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import CONNECTOR
 from penstock import Accept, AuthenticationError, ForbiddenError, ProviderError, Refuse, Retry, Secret, ThrottledError
@@ -162,8 +162,8 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
     """
     Where ids are short numbers, brackets hold the id itself.
     """
-    assert named(["id[1] is not valid"], ["5", "3", "1"]) == {2}
-    assert named(["id[1] is not valid"], ["5", "3", "2"]) == {1}
+    assert failed_ids(["id[1] is not valid"], ["5", "3", "1"]) == {2}
+    assert failed_ids(["id[1] is not valid"], ["5", "3", "2"]) == {1}
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     if code == 200:
         return [Receipt(row=number, status="done", reason=warned(row, words)) for number, row in enumerate(rows)]
     if code == 206:
-        return partial(rows, _texts(body, "validationErrors"), words, kept)
+        return partial_receipts(rows, _texts(body, "validationErrors"), words, kept)
     if code in (401, 403):  # the gateway's status, here in the body
         seen = f"Sensis states code {code}: {words}"
         return of_gateway(evolve(response, status=code), None) or WRONG_KEY.verdict(seen)
@@ -100,7 +100,9 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     return Refuse(RefusedError(f"Sensis states code {code}, which its document does not list: {words}"))
 
 
-def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Mapping[str, Any]) -> Sequence[Receipt]:
+def partial_receipts(
+    rows: Sequence[Values], errors: Sequence[str], words: str, kept: Mapping[str, Any]
+) -> Sequence[Receipt]:
     """
     A receipt for each row after a 206, by the ids that the errors name.
 
@@ -108,7 +110,7 @@ def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Map
     twice.
     """
     ids = [id_ for row in rows for id_ in row["id"]]
-    failed = named(errors, ids)
+    failed = failed_ids(errors, ids)
     if not failed:
         words = f"some ids are invalid, and the answer names none of them: {words}"
         return [Receipt(row=row, status="unknown", reason=words, answer=kept) for row in range(len(rows))]
@@ -134,7 +136,7 @@ def warned(row: Values, words: str = "") -> str:
     return "; ".join(filter(None, (words, ours)))
 
 
-def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
+def failed_ids(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     """
     The indices of the ids that the errors name, by their text or as ``id[1]``.
 

@@ -16,7 +16,7 @@ from penstock.commands import seconds_of
 from penstock.commands.process import write_whole
 from penstock.sandbox.server import serve
 
-from penstock_plugins.status_page.content import content, facts
+from penstock_plugins.status_page.content import content, read_facts
 from penstock_plugins.status_page.render import policy, render
 
 DAYS = 120
@@ -63,7 +63,7 @@ def page(
 def _made(project: Project, name: str | None, to: str | None, days: int, max_age_s: float | None) -> str:
     now = datetime.now(UTC)
     since: date = now.date() - timedelta(days=days - 1)
-    return render(content(facts(project, name, to=to, since=since, now=now, max_age_s=max_age_s)))
+    return render(content(read_facts(project, name, to=to, since=since, now=now, max_age_s=max_age_s)))
 
 
 def seconds(text: str) -> float:

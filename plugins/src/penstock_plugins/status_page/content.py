@@ -30,7 +30,7 @@ class Content:
     blocks: Sequence[Mapping[str, Any]]
 
 
-def facts(
+def read_facts(
     project: Project, name: str | None, *, to: str | None, since: date, now: datetime, max_age_s: float | None = None
 ) -> Facts:
     """Read the ledgers. ``name``: a pipeline or source; None: all. Raises UsageError where no target is known."""
