@@ -66,12 +66,11 @@ def _asset(
     def materialize(context):  # type: ignore[no-untyped-def]  # Dagster takes no annotation but its own
         days = _window(context) if dated else {}
         delivered: list[Mapping[str, Any]] = []
-        log_event = _logger_of(context)
 
         def collect(event: Mapping[str, Any]) -> None:
             if event["event"] == "partition_delivered":
                 delivered.append(event)
-            log_event(event)
+            _log(context, event)
 
         result = project.run(
             source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=collect, **days
@@ -161,13 +160,9 @@ def _columns(dagster: Any, layout: Layout) -> Any:
     )
 
 
-def _logger_of(context: Any) -> Any:
-    """A function that writes what a person needs to Dagster's log of the step."""
-
-    def log_event(event: Mapping[str, Any]) -> None:
-        if event["event"] in ("notice", "note", "retry"):
-            context.log.info(event["message"])
-        elif event["event"] in ("partition_failed", "defect"):
-            context.log.error(event["message"])
-
-    return log_event
+def _log(context: Any, event: Mapping[str, Any]) -> None:
+    """Write what a person needs to Dagster's log of the step."""
+    if event["event"] in ("notice", "note", "retry"):
+        context.log.info(event["message"])
+    elif event["event"] in ("partition_failed", "defect"):
+        context.log.error(event["message"])

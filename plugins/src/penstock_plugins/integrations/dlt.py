@@ -232,9 +232,9 @@ def check_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: int
 def gone(delivery: CommittedPartition, layout: Layout) -> dict[str, Any]:
     """A row that makes dlt delete what the partition held before, and that is not inserted."""
     values: dict[str, Any] = delivery.entry.partition.as_dict()
-    types = {column.name: column for column in layout.columns}
-    needed = {name for name, column in types.items() if not column.nullable or name in layout.key}
-    row = {name: _ANY.get(column.type) if name in needed else None for name, column in types.items()}
+    columns = {column.name: column for column in layout.columns}
+    needed = {name for name, column in columns.items() if not column.nullable or name in layout.key}
+    row = {name: _ANY.get(column.type) if name in needed else None for name, column in columns.items()}
     for name, text in values.items():
-        row[name] = date.fromisoformat(text) if types[name].type == "date" else text
+        row[name] = date.fromisoformat(text) if columns[name].type == "date" else text
     return {**row, GONE: True}

@@ -15,17 +15,7 @@ from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import source_condition
 
 
-def erase(database: Database, source: str, table: CatalogTable, erasure: Erasure) -> int:
-    """
-    Set the columns to null, and replace nested values; the number of rows that changed. Columns stay in the table.
-
-    Raises TargetError if a column must not be null, and SinkError if others change the rows meanwhile, or a trigger or
-    a rule of the table brings values back.
-    """
-    return _TableErasure(database, source, table, erasure).run()
-
-
-class _TableErasure:
+class TableErasure:
     """The statements that erase the values of one source in one table."""
 
     def __init__(self, database: Database, source: str, table: CatalogTable, erasure: Erasure) -> None:
@@ -43,7 +33,12 @@ class _TableErasure:
         self._where, self._values = source_condition(source, shared=table.shared)
 
     def run(self) -> int:
-        """Erase all; the number of rows that changed."""
+        """
+        Set the columns to null, and replace nested values; the number of rows that changed. Columns stay in the table.
+
+        Raises TargetError if a column must not be null, and SinkError if others change the rows meanwhile, or a trigger
+        or a rule of the table brings values back.
+        """
         self._check_nullable()
         rows = self._erase_nested() if self._nested else 0
         if self._nulled:

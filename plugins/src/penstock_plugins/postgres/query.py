@@ -10,8 +10,6 @@ from penstock import Secret, UsageError
 
 from penstock_plugins.postgres.database import Database
 
-FETCHED = 1000  # rows at a time
-
 
 def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
     """
@@ -27,7 +25,7 @@ def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
             database.run("set local row_security to default")
             try:
                 with database.connection.cursor(name="penstock_act") as cursor:
-                    cursor.itersize = FETCHED
+                    cursor.itersize = database.rows_at_once
                     cursor.execute(text, binary=database.binary)
                     names = [column.name for column in cursor.description or ()]
                     if doubled := [name for name in names if names.count(name) > 1]:

@@ -27,7 +27,7 @@ from penstock.ledger import DeliveredEntries
 
 from penstock_plugins.postgres.catalog import CatalogTable, locate, look_up
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.erase import erase
+from penstock_plugins.postgres.erase import TableErasure
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.locks import LockedTables, lock_holders, short_wait
 from penstock_plugins.postgres.new_rows import TemporaryTables
@@ -259,7 +259,7 @@ class PostgresTarget(BaseTarget):
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
                         "of the stream was erased."
                     )
-                rows += erase(self.database, self.source, existing, erasure)
+                rows += TableErasure(self.database, self.source, existing, erasure).run()
             fault_point("postgres.erased")
             for entry in entries:
                 self.ledger.deliver(entry)
