@@ -183,9 +183,7 @@ class Tables:
         if (recorded := candidate.recorded) != former:
             self.ledger.record_table(recorded)
         if layout.kind == "changes" and self.ledger.merged_rows(layout.source, layout.stream) is None:
-            where, values = source_condition(layout.source, shared=candidate.shared)
-            rows = self.database.value(f"select count(*) from {candidate.location.sql} where {where}", values)
-            self.ledger.set_merged_rows(layout.source, layout.stream, rows)
+            self._count_merged_rows(candidate)
         for role in candidate.location.grant_to:
             grant(self.database, role, candidate.location.schema, [candidate.location.table])
         added = [change.added.name for change in changes if change.added is not None]
@@ -205,6 +203,12 @@ class Tables:
                 self.database, candidate.location.sql, recorded.oid, [column.name for column in layout.columns]
             ),
         )
+
+    def _count_merged_rows(self, candidate: Candidate) -> None:
+        layout = candidate.layout
+        where, values = source_condition(layout.source, shared=candidate.shared)
+        rows = self.database.value(f"select count(*) from {candidate.location.sql} where {where}", values)
+        self.ledger.set_merged_rows(layout.source, layout.stream, rows)
 
     def _needed_changes(self, candidate: Candidate, recorded: LedgerTable | None) -> list[TableChange]:
         """

@@ -115,19 +115,9 @@ class StreamTexts:
         login_name: str,
     ) -> "StreamTexts":
         """Raises UsageError for choices that do not go together."""
-        sample, name = choices.sample, choices.name
-        if choices.paging == "cursor" and not sample.items:
-            raise UsageError(
-                "--paging cursor: the sample has no member beside its records that could hold the cursor; choose link, "
-                "for a Link header, or page_number or offset"
-            )
-        if choices.kind == "on_demand" and "." in sample.items:
-            raise UsageError(
-                f"--kind on_demand: the records of the sample are in {sample.items}, and a report file has them in a "
-                'member of its own. Give a report file as the sample: CSV, a JSON array, or {"rows": [...]}'
-            )
+        _check_sample(choices)
         is_report = choices.kind != "snapshot"
-        record = guess_columns(sample, name, report=is_report, key=choices.key, day=choices.day)
+        record = guess_columns(choices.sample, choices.name, report=is_report, key=choices.key, day=choices.day)
         day = record.day
         if choices.day and day is not None and (day.nullable or day.type not in ("date", "datetime")):
             raise UsageError(f"--day {choices.day}: it must be a day or a time that every record of the sample has")
@@ -372,6 +362,21 @@ class StreamTexts:
             "# review: arguments and types; the fields are those of the sample\n"
             f'QUERY = """\nquery ({declared}) {{\n{opened}{indent}{field}({arguments}) {{\n{selected}\n{indent}}}\n'
             f'{closed}}}\n"""\n\n'
+        )
+
+
+def _check_sample(choices: StreamChoices) -> None:
+    """Raises UsageError where the sample does not go together with the paging or the kind."""
+    sample = choices.sample
+    if choices.paging == "cursor" and not sample.items:
+        raise UsageError(
+            "--paging cursor: the sample has no member beside its records that could hold the cursor; choose link, "
+            "for a Link header, or page_number or offset"
+        )
+    if choices.kind == "on_demand" and "." in sample.items:
+        raise UsageError(
+            f"--kind on_demand: the records of the sample are in {sample.items}, and a report file has them in a "
+            'member of its own. Give a report file as the sample: CSV, a JSON array, or {"rows": [...]}'
         )
 
 
