@@ -294,17 +294,19 @@ def test_a_row_with_several_values_is_bounded() -> None:
     ]
 
 
-def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_built_once() -> None:
     """
-    However many rows share it, and whatever is measured of it.
+    A request is built once, however many rows share it, and whatever is measured of it.
     """
-    calls = []
-    monkeypatch.setattr(
-        "penstock._write.requests.build_request", lambda *args: calls.append(args) or build_request(*args)
-    )
+    built: list[SourceSettings] = []
+
+    def endpoint(settings: SourceSettings) -> tuple[str, str]:
+        built.append(settings)
+        return ("POST", "/events")
+
     rows: list[dict[str, Any]] = [{"account": "a", "event_id": str(number)} for number in range(9)]
 
-    assert len(rows_by_request(EVENTS, rows)) == len(calls) == 3
+    assert len(rows_by_request(evolve(EVENTS, endpoint=endpoint), rows)) == len(built) == 3
 
 
 def test_a_row_that_cannot_be_written_stops_no_other_row_of_its_request() -> None:

@@ -2,11 +2,12 @@
 The Python API on how things stand: status, problems, runs, changes.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from penstock.sandbox.server import Server
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink, MemoryTarget
 from penstock_plugins.files.kinds import JSONL
-from penstock_plugins.files.sink import FileSink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, SALES, TWO, AnHourLater, Shop, Stopped, config, without_id
 from sqlite_statements import Statements
 
@@ -184,7 +184,7 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(
 
 
 def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
-    project: Project, shop: Shop, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, shop: Shop, server: Server, tmp_path: Path, statements: Statements
 ) -> None:
     """
     Whether a member is new is known from the reports back to the first run that had it, however many runs the ledger
@@ -204,36 +204,26 @@ def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
         started_at = NOW - timedelta(days=number)
         ledger.record_run(RunRecord(run_id=f"r{number}", source="shop", started_at=started_at, report=report))
     ledger.close()
-    held = counted_runs(monkeypatch)
+    statements.clear()
 
     (problem,) = project.status("daily").targets[0].problems
     assert problem.reason == "no column holds the member size"
-    assert sum(held) > 60
+    assert sum(records_of_runs(statements)) > 60
     shop.change = lambda shop, day, answer: {**answer, "sales": [{**one, "colour": "red"} for one in answer["sales"]]}
     later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=AnHourLater)
     later.run("daily", since=LAST, until=LAST)
-    held.clear()
+    statements.clear()
     assert later.status("daily").targets[0].problems == ()
-    assert sum(held) <= 1 + 2 * RUNS_AT_ONCE  # for the summary, and for the members
+    assert sum(records_of_runs(statements)) <= 1 + 2 * RUNS_AT_ONCE  # for the summary, and for the members
 
 
-def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of records of runs that each call of a ledger returns from now on."""
-    held: list[int] = []
-    runs = SqliteLedger.runs
-
-    @wraps(runs)
-    def counted(*arguments: Any, **options: Any) -> Any:
-        found = runs(*arguments, **options)
-        held.append(len(found))
-        return found
-
-    monkeypatch.setattr(SqliteLedger, "runs", counted)
-    return held
+def records_of_runs(statements: Statements) -> list[int]:
+    """The number of records of runs that each query of a ledger returned."""
+    return [len(one.rows) for one in statements.of("report from runs where")]
 
 
 def test_the_problems_of_several_accounts_are_read_together(
-    server: Server, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, shop: Shop, tmp_path: Path, statements: Statements
 ) -> None:
     """
     A database without indexes reads all rows for each query. Each account has its own problems.
@@ -243,15 +233,7 @@ def test_the_problems_of_several_accounts_are_read_together(
     project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
     shop.change = lambda shop, day, answer: answer if shop == "05" else without_id(shop, day, answer)
     project.run("daily", since=LAST, until=LAST)
-    queries: list[Any] = []
-    entries = SqliteLedger.entries
-
-    @wraps(entries)
-    def noted(*arguments: Any, **options: Any) -> Any:
-        queries.append(options["accounts"])
-        return entries(*arguments, **options)
-
-    monkeypatch.setattr(SqliteLedger, "entries", noted)
+    statements.clear()
 
     problems = project.status("daily").targets[0].problems
 
@@ -259,7 +241,8 @@ def test_the_problems_of_several_accounts_are_read_together(
     assert [(one.account["shop_id"], one.kind, one.count) for one in problems] == [
         (account, "rejected", 1) for account in accounts
     ]
-    assert queries == [accounts[:10], accounts[10:]]
+    queries = [one for one in statements.of("json_each(?)") if one.text.startswith("select source")]
+    assert [json.loads(one.parameters[-1]) for one in queries] == [accounts[:10], accounts[10:]]
 
 
 def test_runs_are_listed_newest_first(project: Project) -> None:
@@ -275,7 +258,7 @@ def test_runs_are_listed_newest_first(project: Project) -> None:
     assert runs[0].report["streams"]["sales"]["partitions"]["delivered"] == 6
 
 
-def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, statements: Statements) -> None:
     """
     ``status`` reads the runs of this month, and back to the last good one, some at a time: reports of runs are long,
     and kept for years.
@@ -295,18 +278,18 @@ def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, m
             )
         )
     ledger.close()
-    held = counted_runs(monkeypatch)
+    statements.clear()
 
     (source,) = project.status("daily").targets[0].sources
 
     assert source.last_good == NOW
     assert source.requests_this_month == 6 + 18  # of this run, and of nine days
-    assert max(held) <= RUNS_AT_ONCE
+    assert max(held := records_of_runs(statements)) <= RUNS_AT_ONCE
     assert sum(held) < 50
 
 
 def test_a_pipeline_of_many_sources_opens_its_target_once(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statements: Statements
+    server: Server, tmp_path: Path, statements: Statements
 ) -> None:
     """
     A database has a limit of connections. The ledger of a target has the rows of all sources, maybe of a thousand: for
@@ -317,20 +300,13 @@ def test_a_pipeline_of_many_sources_opens_its_target_once(
     values["pipeline"]["daily"]["source"] = ["shop", "mall"]
     project = Project(values, plugins=TWO, environ={}, clock=Stopped)
     project.run("daily", **DAYS, streams=["sales"])
-    opened: list[str] = []
-    open_readonly = FileSink.open_readonly
-
-    def counted(sink: FileSink, source: str) -> Any:
-        opened.append(source)
-        return open_readonly(sink, source)
-
-    monkeypatch.setattr(FileSink, "open_readonly", counted)
+    connections = len(statements.connections)
     statements.clear()
 
     (target,) = project.status("daily").targets
 
     assert [source.source for source in target.sources] == ["shop", "mall"]
-    assert len(opened) == 1
+    assert len(statements.connections) == connections + 1
     assert statements.of("from partitions where source = ?")
     assert not statements.of("from partitions where source > ?")
 
