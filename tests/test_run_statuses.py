@@ -2,16 +2,21 @@
 What a status of one answer means to the rest of a run: who fails, who goes on, what is left, and the exit code.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import define, field
 from penstock import (
     Connector,
     Envelope,
+    Layout,
+    LedgerEntry,
     OpenFor,
     Parent,
+    Partition,
     ReportFile,
     Request,
     Retry,
@@ -25,9 +30,8 @@ from penstock import (
     record,
 )
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
-from penstock.ledger_interface import LedgerEntry
 from penstock.testing import a_response, verdict_on
-from penstock.testing.memory import MemoryWriter
+from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -269,19 +273,42 @@ def test_records_that_are_all_gone_replace_nothing(gone: str, exit_code: int, tm
     assert all("none of 3 requests of details found a record" in error["message"] for error in report.errors)
 
 
+@define(eq=False)
+class EndingSink(MemorySink):
+    """A sink whose commits find that the run is to end, with ``error``."""
+
+    error: type[PenstockError] = field(kw_only=True)
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "EndingTarget":
+        opened = super().open(source, run_id, streams)
+        return EndingTarget(self, opened.ledger, self.error)
+
+
+@define(eq=False)
+class EndingTarget(MemoryTarget):
+    error: type[PenstockError]
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "EndingWriter":
+        return EndingWriter(self, layouts, partition, error=self.error)
+
+
+@define(eq=False)
+class EndingWriter(MemoryWriter):
+    error: type[PenstockError] = field(kw_only=True)
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        raise self.error("the run ends")
+
+
 @pytest.mark.parametrize(("error", "code"), [(StoppedError, 130), (DeadlineReachedError, 4)])
 def test_a_commit_that_ends_with_the_run_is_not_a_delivery(
-    error: type[PenstockError], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[PenstockError], code: int, tmp_path: Path
 ) -> None:
     """
     Where everything was read before the run was to end, what is left is not delivered, and the exit code shows it.
     """
-
-    def end(writer: MemoryWriter, entry: LedgerEntry) -> LedgerEntry:
-        raise error("the run ends")
-
-    monkeypatch.setattr(MemoryWriter, "commit", end)
     shop = a_shop(tmp_path, good)
+    shop.sink = EndingSink(tmp_path / "ledger.sqlite", error=error)
 
     report = shop.run()
 

@@ -12,11 +12,10 @@ import market
 import penstock_plugins
 import pytest
 import thread_engine
-from divided_market_runs import MarketRuns, counts
+from divided_market_runs import MarketRuns, base_url, counts
 from market import SHOPS, WINDOW, Market
-from penstock import Project, SandboxResponse, SinkError, TargetError
+from penstock import Project, SandboxResponse, TargetError
 from penstock.sandbox.server import serve
-from penstock_plugins.files.target import FileTarget
 
 pytestmark = pytest.mark.slow
 
@@ -89,22 +88,21 @@ def test_a_worker_whose_shard_was_taken_over_replaces_nothing(world: Shared) -> 
     assert list(world.directory.glob(".penstock/staged/*/*")) == []
 
 
-def test_a_failed_merge_is_reported(world: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_merge_is_reported(world: Shared) -> None:
     """
     The coordinator merges at the end of the run. What it cannot is an error of the stream: exit code 1; the next run
     completes it.
     """
-
-    def finish(target: FileTarget, stream: str) -> None:
-        if stream == "events":
-            raise SinkError("the disk is full")
-
-    monkeypatch.setattr(FileTarget, "finish", finish)
+    in_the_way = world.directory / "market" / "events" / f"by_shop={SHOPS[0]}" / "data.jsonl"
+    world.configure(base_url(world), concurrency=4, shops=SHOPS[1:])
+    assert world.run(streams=["events"])[0] == 0
+    in_the_way.mkdir(parents=True)
+    world.configure(base_url(world), concurrency=4, shops=list(SHOPS))
     code, report = world.run()
 
     assert code == 1, report
-    assert [(one["stream"], one["reason"]) for one in report["errors"]] == [("events", "the disk is full")]
-    monkeypatch.undo()
+    assert [(one["stream"], f"{in_the_way} is" in one["reason"]) for one in report["errors"]] == [("events", True)]
+    in_the_way.rmdir()
     assert world.run()[0] == 0
     world.assert_true()
 
@@ -146,11 +144,9 @@ def test_another_directory_is_refused_before_any_request(world: Shared, monkeypa
     Where a worker does not find the coordinator's mark, the run is refused, and the source is free again.
     """
     monkeypatch.setattr("penstock_plugins.files.coordination.PATIENCE_S", 0.0)
-    monkeypatch.setattr(FileTarget, "mark", lambda target: "made on another machine")
 
     with pytest.raises(TargetError, match="is another directory here than where the run was started"):
-        world.run()
+        world.run(engine=f"elsewhere:{world.directory}")
 
     assert not world.app.counts
-    monkeypatch.undo()
     assert world.run()[0] == 0

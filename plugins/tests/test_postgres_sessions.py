@@ -52,16 +52,23 @@ def reading(dsn: str) -> Iterator[None]:
         yield
 
 
-WIDER = evolve(CLICKS, columns=(*CLICKS.columns[:-1], Column(name="device", type="text"), CLICKS.columns[-1]))
-
-
-def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
-    """
-    A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
-    """
+@pytest.fixture
+def short_lock_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for a lock end after a moment, and a change of a table is tried twice."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
     monkeypatch.setattr(locks, "CHANGE_TRIES", 2)
     monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     monkeypatch.setattr(locks, "CHANGE_PAUSE_S", 0.05)
+
+
+WIDER = evolve(CLICKS, columns=(*CLICKS.columns[:-1], Column(name="device", type="text"), CLICKS.columns[-1]))
+
+
+@pytest.mark.usefixtures("short_lock_waits")
+def test_an_idle_reader_refuses_a_change_once(dsn: str):
+    """
+    A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
+    """
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with reading(dsn):
@@ -78,13 +85,11 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     assert ("device",) in query(dsn, "select column_name from information_schema.columns where table_name = 'clicks'")
 
 
-def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("short_lock_waits")
+def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str):
     """
     Only one run at a time creates tables: the lock for that is on no table, and the message names the cause.
     """
-    monkeypatch.setattr(locks, "CHANGE_TRIES", 1)
-    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
-    monkeypatch.setattr(locks, "CHANGE_PAUSE_S", 0.05)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -461,13 +466,12 @@ def test_a_begin_that_is_cancelled_fails_its_partition_only(dsn: str, monkeypatc
     assert query(dsn, "select report_date from acme.clicks") == [(date(2026, 3, 1),), (date(2026, 3, 2),)]
 
 
-def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("short_lock_waits")
+def test_a_table_that_stays_locked_is_waited_for_once(dsn: str):
     """
     After a commit that waited in vain, a partition fails before it is fetched, until the lock is found to be gone: a
     minute later at the latest.
     """
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     moved = MovedTime()
     target = sink(dsn, monotonic=moved).open(SOURCE, "r2")
@@ -489,12 +493,11 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
     assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
 
 
-def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("short_lock_waits")
+def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str):
     """
     Rows of other partitions can be written meanwhile.
     """
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -508,11 +511,11 @@ def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch:
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
 
 
-def test_a_locked_table_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("short_lock_waits")
+def test_a_locked_table_is_not_missing(dsn: str):
     """
     A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
     """
-    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:
         other.execute("lock table acme.clicks in access exclusive mode")
@@ -525,11 +528,11 @@ def test_a_locked_table_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch
         other.rollback()
 
 
+@pytest.mark.usefixtures("short_lock_waits")
 def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
     ``verify`` names the session that holds a table, and compares the table when it is free.
     """
-    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 50)
     monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.01)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:

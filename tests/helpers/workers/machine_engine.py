@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import thread_engine
-from attrs import define, field
+from attrs import define, field, frozen
 from penstock import Registration, hookimpl
 from penstock.engines import Assignment, Coordinator, Message, Work
 
@@ -75,6 +75,19 @@ class TakenOver:
         """There is nothing to release."""
 
 
+@frozen
+class Elsewhere(thread_engine.Threads):  # type: ignore[misc, name-defined]
+    """An engine whose workers find the mark of another run in ``directory``, as in a directory of another machine."""
+
+    is_local: bool = False
+    directory: Path = field(kw_only=True)
+
+    def check(self, trial: Any) -> None:
+        (mark,) = self.directory.glob(".penstock/*.mark")
+        mark.write_text("made on another machine")
+        trial()
+
+
 taken_over: list[TakenOver] = []  # those of this process, which tests look at
 
 
@@ -87,3 +100,8 @@ def _taken_over(address: str, workers: int | None) -> TakenOver:
 def penstock_engines() -> Iterable[Registration]:
     yield Registration(name="machines", factory=lambda address, workers: _threads(workers), summary="other machines")
     yield Registration(name="taken_over", factory=_taken_over, summary="other machines, of which each is cut off")
+    yield Registration(
+        name="elsewhere",
+        factory=lambda address, workers: Elsewhere(workers or 2, directory=Path(address)),
+        summary="other machines, without the directory of the run",
+    )
