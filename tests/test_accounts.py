@@ -615,7 +615,7 @@ def test_an_unlisted_account_needs_attention_for_a_week(tmp_path: Path) -> None:
     noon = datetime(2026, 6, 17, 12, tzinfo=UTC)
     sink = {"files": {"kind": "jsonl", "path": str(tmp_path / "data")}}
 
-    with serve(shop._app) as server:
+    with serve(shop) as server:
         config = {"source": {"shop": {"base_url": server.base_url}}, "sink": sink}
 
         def at(now: datetime) -> Project:

@@ -14,7 +14,6 @@ from imitation_convertr import (
     PASSWORD,
     USERNAME,
     ConvertrSandbox,
-    _leads,
     leads_on,
 )
 from penstock import SandboxRequest, SandboxResponse
@@ -380,16 +379,18 @@ def test_newer_leads_have_more_members(app: ConvertrSandbox) -> None:
 
 def test_the_data_does_not_depend_on_chance() -> None:
     """
-    Two imitations made one after the other hold the same leads.
+    The imitation of the next day holds the same leads, except those of the days that only one of the two keeps.
     """
-    made = []
-    for _ in range(2):
-        _leads.cache_clear()
-        app = ConvertrSandbox("http://127.0.0.1:9", TODAY)
-        made.append(app.truth("leads"))
+    today, tomorrow = (
+        {row["id"]: row for row in ConvertrSandbox("http://127.0.0.1:9", day).truth("leads")}
+        for day in (TODAY, TODAY + timedelta(days=1))
+    )
+    kept = [TODAY - timedelta(days=back) for back in range(1, ConvertrSandbox.days_kept + 1)]
 
-    assert made[0] == made[1]
-    assert len({row["id"] for row in made[0]}) == len(made[0]) > 2000
+    both = today.keys() & tomorrow.keys()
+    assert len(today) == sum(map(leads_on, kept)) > 2000
+    assert len(both) == sum(map(leads_on, kept[:-1]))
+    assert all(today[number] == tomorrow[number] for number in both)
 
 
 def test_truth_holds_no_secret(app: ConvertrSandbox) -> None:

@@ -77,7 +77,7 @@ class ScriptedProvider:
         elif replay is not None:
             recording = Recording.open(replay)
         self.requests, self.notes = [], []
-        with serve(self._app, port=self._port) as server:
+        with serve(self, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = self._job(server.base_url, since, until, more)
             job = evolve(job, allowed=Allowance.parse(allow_rejected), full=full)
@@ -121,7 +121,8 @@ class ScriptedProvider:
             until=date.fromisoformat(until),
         )
 
-    def _app(self, request: SandboxRequest) -> SandboxResponse:
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        """The response to a request: the provider can be served."""
         self.requests.append(request)
         answer = self.answer(request)
         if isinstance(answer, SandboxResponse):
