@@ -5,7 +5,7 @@ The queries of the ledger about partitions: their rows, their numbers, and the r
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any
 
@@ -43,10 +43,7 @@ _FINAL_DAYS = (
     "from {t}partitions where standing = 'final' and "
 )
 _SUMS = "select account, day, rows, sums, standing from {t}partitions where state = 'delivered' and intent is null and "
-_OF_DAYS = (
-    "(source, stream, partition) in (select source, stream, partition from {t}partitions where {where} and "
-    "(day = '' or day between ? and ?))"
-)
+_REJECTED = "select source, stream, partition, of_stream, path, reason, raw from {t}rejected where "
 _UNREAD = (
     f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
     "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end"
@@ -182,23 +179,31 @@ class PartitionQueries(SqlTables):
         until: date | None = None,
     ) -> Iterator[tuple[LedgerEntry, Rejected]]:
         """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
-        where, source_values = ("true", ()) if source is None else ("source = ?", (source,))
-        terms: dict[str, tuple[str, ...]] = {where: source_values}
-        if stream is not None:
-            terms["(stream = ? or of_stream = ?)"] = (stream, stream)
-        if since is not None or until is not None:
-            days = ((since or date.min).isoformat(), (until or date.max).isoformat())
-            terms[_OF_DAYS.replace("{where}", where)] = (*source_values, *days)
-        rows = self._rows(
-            "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
-            f"where {' and '.join(terms)} order by source, stream, partition, number",
-            *(value for values in terms.values() for value in values),
-        )
+        rows = chain.from_iterable(self._rejected_rows(source, stream, since, until))
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             entries = self._entries_of({row[:3] for row in chunk})
             for *key, of_stream, path, reason, raw in chunk:
                 if (entry := entries.get(tuple(key))) is not None:
                     yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
+
+    def _rejected_rows(
+        self, source: str | None, stream: str | None, since: date | None, until: date | None
+    ) -> Iterator[Iterator[Any]]:
+        """The rows of rejected records; those of a window in a query for each stream, by the index of its days."""
+        of_record, names = ("", ()) if stream is None else (" and (stream = ? or of_stream = ?)", (stream, stream))
+        if since is None and until is None:
+            where, values = ("true", ()) if source is None else ("source = ?", (source,))
+            order = "order by source, stream, partition, number"
+            yield self._rows(f"{_REJECTED}{where}{of_record} {order}", *values, *names)
+            return
+        for pair in self.sources(source):
+            windows = list(_windows(*pair, since, until))
+            partitions = " union all ".join(
+                f"select partition from {{t}}partitions where {where}" for where, _ in windows
+            )
+            where = f"source = ? and stream = ? and partition in ({partitions})"
+            values = (*pair, *(value for _, values in windows for value in values))
+            yield self._rows(f"{_REJECTED}{where}{of_record} order by partition, number", *values, *names)
 
     def _entries_of(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], LedgerEntry]:
         """The entries of these partitions, by source, stream and text. A partition without a row is left out."""
