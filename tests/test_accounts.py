@@ -587,6 +587,22 @@ def sites_of(folder: Path, codes: list[str]) -> ScriptedProvider:
     )
 
 
+def test_a_listed_account_in_the_form_of_a_day_is_an_error(tmp_path: Path) -> None:
+    """
+    The ledger knows a partition's day by its form. No request is made for it; the other accounts are read, by each run.
+    """
+    shop = sites_of(tmp_path, ["2026-06-01", "a"])
+
+    for _ in range(2):
+        report = shop.run()
+
+        assert report.exit_code == 1
+        assert [error["message"].split(": a partition")[0] for error in report.errors] == [
+            f"shop.{stream}: an account cannot have the form of a day (2026-06-01)" for stream in ("visits", "sold")
+        ]
+    assert {row["code"] for row in shop.rows("visits")} == {"a"}
+
+
 def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None:
     """
     Once, with the number of its days that are open, and that nobody reads again.

@@ -739,6 +739,15 @@ def test_a_configured_account_without_a_name_is_refused(name: str) -> None:
         plan_job(a_job(settings=Settings(ids=("1", name))), NOW)
 
 
+@pytest.mark.parametrize("name", ["2026-08-05", "2026-99-99"])
+def test_a_configured_account_in_the_form_of_a_day_is_refused(name: str) -> None:
+    """
+    The ledger knows a partition's day by its form: such an account's row was not found again by the next run.
+    """
+    with pytest.raises(UsageError, match=rf"s\.clicks: an account cannot have the form of a day \({name}\)"):
+        plan_job(a_job(settings=Settings(ids=("1", name))), NOW)
+
+
 def test_rows_that_a_merged_stream_keeps_of_other_settings_are_noted() -> None:
     """
     A merged stream keeps them, and a notice says so; a report replaces them.

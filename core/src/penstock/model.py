@@ -105,6 +105,11 @@ def plain_http_problem(url: str, *, allow_http: bool) -> str:
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+def is_like_day(text: str) -> bool:
+    """Whether a text is written as a day is (YYYY-MM-DD), also where there is no such day."""
+    return _DAY.fullmatch(text) is not None
+
+
 @frozen(order=True, cache_hash=True)
 class Partition:
     """
@@ -127,8 +132,8 @@ class Partition:
         """The day of a partition that has one: its last value."""
         last = self.values[-1][1] if self.values else ""
         try:
-            return date.fromisoformat(last) if _DAY.fullmatch(last) else None
-        except ValueError:  # an account, or a directory that somebody made
+            return date.fromisoformat(last) if is_like_day(last) else None
+        except ValueError:  # a directory that somebody made
             return None
 
     @property

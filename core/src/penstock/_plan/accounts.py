@@ -13,6 +13,8 @@ from penstock._plan.finality import closes_at, fingerprint, reader_version
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.ledger_interface import Ledger, PendingReport
+from penstock.model import is_like_day
+from penstock.redact import clip
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -67,6 +69,8 @@ class Accounts:
                     f"an account of {self.source.name}.{stream.name} has no name in the configuration. A provider may "
                     "answer such a request with the rows of all accounts. Take it out, or write its name."
                 )
+            if like_days := [account for account in configured if is_like_day(account)]:
+                raise UsageError(f"{self.source.name}.{stream.name}: {like_days_problem(like_days)} Take it out.")
             return configured
         if self.ledger is None or stream.accounts_from is None:
             return None
@@ -111,6 +115,14 @@ class Accounts:
                     zones.update(map(zone_of, self.ledger.accounts(self.source.name, zone_memory(stream))))
             self._remembered[lister] = zones
         return self._remembered[lister]
+
+
+def like_days_problem(accounts: Sequence[str]) -> str:
+    """Why these accounts cannot be read."""
+    return (
+        f"an account cannot have the form of a day ({clip(', '.join(accounts), 200)}): a partition's day is known by "
+        "its form, so that the account's rows would count as those of a day."
+    )
 
 
 def account_of(stream: Stream, report: PendingReport) -> str | None:

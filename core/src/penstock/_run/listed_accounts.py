@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from attrs import field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.accounts import zone_memory, zone_text
+from penstock._plan.accounts import like_days_problem, zone_memory, zone_text
 from penstock._plan.plan import PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.ledger_interface import Ledger
+from penstock.model import is_like_day
 from penstock.names import did_you_mean
 from penstock.redact import clip
 from penstock.settings import zone_exists
@@ -30,7 +31,7 @@ class AccountRows(NamedTuple):
     """
     The rows of a slice of a stream that lists accounts, and the streams that have these. ``of_account``: of that slice.
     ``column``: of the account. ``accounts``: each once, in the order of the rows. ``unnamed``: the number of rows
-    without an account.
+    without an account. ``like_days``: the accounts that have the form of a day, which are not in ``accounts``.
     """
 
     lister: Stream
@@ -40,6 +41,7 @@ class AccountRows(NamedTuple):
     column: str
     accounts: tuple[str, ...]
     unnamed: int
+    like_days: tuple[str, ...]
 
     @classmethod
     def of(
@@ -48,14 +50,16 @@ class AccountRows(NamedTuple):
         """The rows of a slice that was read."""
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
         names = [str(row[column]) for row in rows if row[column] not in (None, "")]
+        distinct = tuple(dict.fromkeys(names))
         return cls(
             lister=planned.stream,
             of_account=planned.account,
             dependents=dependents,
             rows=rows,
             column=column,
-            accounts=tuple(dict.fromkeys(names)),
+            accounts=tuple(name for name in distinct if not is_like_day(name)),
             unnamed=len(rows) - len(names),
+            like_days=tuple(filter(is_like_day, distinct)),
         )
 
 
@@ -102,7 +106,10 @@ def compare_accounts(job: ReadJob, rows: AccountRows, ledger: Ledger | None) -> 
 
 
 def _unnamed(rows: AccountRows) -> Iterator[AccountFailure]:
-    """The failures for the listed accounts without a name: a request cannot tell whose rows to read."""
+    """
+    The failures for the listed accounts without a name, whose rows a request cannot name, and for those whose name
+    cannot be one.
+    """
     for stream in rows.dependents if rows.unnamed else ():
         yield AccountFailure(
             stream,
@@ -111,6 +118,9 @@ def _unnamed(rows: AccountRows) -> Iterator[AccountFailure]:
             "read account by account. No request was made for these; the other accounts are read. If the provider "
             "lists accounts without it, the connector must name them by another column.",
         )
+    for stream in rows.dependents if rows.like_days else ():
+        problem = like_days_problem(rows.like_days)
+        yield AccountFailure(stream, None, f"{problem} No request was made for these; the other accounts are read.")
 
 
 def _no_longer_listed(source: ConfiguredSource, rows: AccountRows, former: Sequence[str]) -> Iterator[AccountFailure]:

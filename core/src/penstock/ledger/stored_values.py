@@ -5,7 +5,6 @@ Free text (errors, rejected records) is masked on its way in.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from penstock.ledger_interface import LedgerEntry, LedgerFile
-from penstock.model import Partition, Rejected
+from penstock.model import Partition, Rejected, is_like_day
 from penstock.redact import mask
 
 
@@ -41,9 +40,6 @@ def column_values(entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-
-
 def partition_of(stream: str, text: str) -> Partition:
     """From ``Partition.text``."""
     return Partition(stream, tuple(msgspec.json.decode(text).items()))
@@ -51,7 +47,7 @@ def partition_of(stream: str, text: str) -> Partition:
 
 def dated(partition: Partition) -> Partition:
     """The partition with its day last, from a text whose order is lost (a ``jsonb`` of Postgres)."""
-    return Partition(partition.stream, tuple(sorted(partition.values, key=lambda pair: bool(_DAY.fullmatch(pair[1])))))
+    return Partition(partition.stream, tuple(sorted(partition.values, key=lambda pair: is_like_day(pair[1]))))
 
 
 def sums_from(text: str) -> dict[str, Decimal]:
