@@ -450,7 +450,8 @@ def test_check_tries_the_credentials_of_each_account(tmp_path: Path) -> None:
 
 def test_a_table_of_an_account_that_no_stream_has_is_a_problem(tmp_path: Path) -> None:
     """
-    A misspelt account would keep the credentials and the zone of the source, and nobody would notice.
+    A table of an account that no stream has is a problem: the account with the misspelt name would use the credentials
+    and the zone of the source.
     """
     problems = unknown_accounts(source(tmp_path, TWO, accounts=lambda settings: ["alpha", "betta"]))
 
@@ -531,7 +532,7 @@ def test_a_listed_account_without_a_name_is_an_error(
     more: dict[str, Any], chosen: tuple[str, ...], tmp_path: Path
 ) -> None:
     """
-    No request is made for it, whose rows would be those of nobody or of everybody; the other accounts are read.
+    A listed account without a name is an error, and nothing is requested for it; the other accounts are read.
     """
     listed: dict[str, Any] = {"envelope": Envelope(items="data")}
     sites = [{"id": 1, "code": "a"}, {"id": 2, **more}]
@@ -605,7 +606,7 @@ def test_a_listed_account_in_the_form_of_a_day_is_an_error(tmp_path: Path) -> No
 
 def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None:
     """
-    Once, with the number of its days that are open, and that nobody reads again.
+    An account that is not listed any more is noted once, with the number of its open days, which no run reads again.
     """
     codes = ["a", "b"]
     shop = sites_of(tmp_path, codes)
@@ -673,7 +674,7 @@ def test_a_list_without_any_account_is_a_failure_where_there_were_some(tmp_path:
 
 def test_a_list_that_never_had_an_account_is_noted(tmp_path: Path) -> None:
     """
-    Nothing is wrong, and nothing is read.
+    A list that had no account in any run is noted, and is no error; nothing is read.
     """
     report = sites_of(tmp_path, []).run()
 

@@ -1,5 +1,5 @@
 """
-The benchmark's connector keeps working, though nobody installs it for the tests.
+The connector of the benchmark, which the tests do not install.
 """
 
 import importlib

@@ -337,10 +337,10 @@ def lock_share(name: str, division: str = "2 shards") -> LockShare:
     return LockShare(division=division, name=name)
 
 
-def test_lock_shares_exclude_everybody_else(sink: Any) -> None:
+def test_lock_shares_exclude_every_other_run(sink: Any) -> None:
     """
-    Shares of one division open the target together; another division, the same share again and a whole run are refused
-    until the last of them has ended.
+    Shares of one division open the target together. Another division, the same share again and a whole run are refused
+    until the last share has ended.
     """
     first = sink.open(SOURCE, "r1", lock_share=lock_share("1"))
     second = sink.open(SOURCE, "r2", lock_share=lock_share("2"))

@@ -159,9 +159,9 @@ def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]
         if name != "expired" or provider.login
     ],
 )
-def test_transient_fault_costs_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
+def test_a_transient_fault_changes_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
     """
-    A fault that goes away when the request is made again leaves exactly the provider's rows, and exit code 0.
+    A fault that ends when the request is repeated leaves exactly the provider's rows, and exit code 0.
     """
     fault = fault_for(provider, name)
 
@@ -174,7 +174,7 @@ def test_transient_fault_costs_no_row(provider: Provider, name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("provider", [one for one in PROVIDERS.values() if not one.login], ids=lambda one: one.name)
-def test_fixed_token_refused_on_the_way(provider: Provider, tmp_path: Path) -> None:
+def test_a_fixed_token_that_is_refused_is_final(provider: Provider, tmp_path: Path) -> None:
     """
     Where there is no login, a 401 is final: what was delivered before is whole, the rest is absent, exit code 3.
     """
@@ -200,7 +200,7 @@ def test_a_wait_of_hours_parks_the_source(provider: Provider, tmp_path: Path) ->
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 @pytest.mark.parametrize("name", sorted(EXPECTED_ERRORS))
-def test_permanent_fault_ends_with_its_error(provider: Provider, name: str, tmp_path: Path) -> None:
+def test_a_permanent_fault_ends_with_its_error(provider: Provider, name: str, tmp_path: Path) -> None:
     """
     A fault that stays ends with its own error and exit code; every partition is whole and right, or absent.
     """
@@ -220,7 +220,7 @@ def test_permanent_fault_ends_with_its_error(provider: Provider, name: str, tmp_
 @pytest.mark.parametrize("name", sorted(HARMLESS))
 def test_harmless_oddities_cost_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
     """
-    Links that nobody follows, a member sent twice with one value, ids in another JSON type: the rows are the truth's.
+    Links that are not followed, a member twice with one value, ids in another JSON type: all rows are delivered.
     """
     report, delivered, truth = read(provider, fault_for(provider, name), tmp_path)
 
@@ -311,9 +311,9 @@ def test_an_answer_of_another_day_is_no_answer(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
-def test_combined_transient_faults_cost_no_row(provider: Provider, seed: int, tmp_path: Path) -> None:
+def test_combined_transient_faults_change_no_row(provider: Provider, seed: int, tmp_path: Path) -> None:
     """
-    Several transient faults in front of every request, in an order that the seed decides: still the truth.
+    Several transient faults before every request, in an order that the seed decides, change no row.
     """
     names = random.Random(seed).sample([name for name in TRANSIENT if name not in {*TIMEOUTS_S, "expired"}], 4)
     sink = MemorySink(tmp_path / "ledger.sqlite")

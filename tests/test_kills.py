@@ -270,7 +270,8 @@ def killed_after(bench: Bench, seconds: float) -> None:
 @pytest.mark.large
 def test_killed_at_any_moment(bench: Bench) -> None:
     """
-    Killed several times in a row, at random requests and random moments: then one run that is let be, and all is there.
+    The process is killed several times, at random requests and random moments. One run that is not killed then leaves
+    exactly the provider's rows.
     """
     draw = random.Random(bench.provider.name)
     for _ in range(2):

@@ -144,7 +144,7 @@ class Endless(SinglePage):
 
 def test_a_hundred_empty_pages_in_a_row_end_a_listing(tmp_path: Path) -> None:
     """
-    The error names the paginator; nothing is replaced.
+    After a hundred empty pages in a row a listing is an error that names the paginator; nothing is replaced.
     """
     shop = ScriptedProvider(
         folder=tmp_path,

@@ -104,8 +104,8 @@ class Sale:
 
 def test_an_amount_without_a_currency_is_a_value_not_read(tmp_path: Path) -> None:
     """
-    An amount without a currency is delivered, and the run ends with 5: nobody can invoice it. An amount of nothing
-    needs no currency.
+    An amount without a currency is delivered as a value not read, and the exit code is 5. An amount of 0 needs no
+    currency.
     """
     rows = [{"id": "1", "amount": "2.50", "unit": "EUR"}, {"id": "2", "amount": "1"}, {"id": "3", "amount": 0}]
     stream = Stream(name="sales", record=Sale, kind="snapshot", path="/sales", envelope=Envelope(items="data"))

@@ -398,7 +398,7 @@ class Notes:
 
 def test_a_ledger_that_is_gone_is_reported_once(tmp_path: Path) -> None:
     """
-    However many partitions fail, the failure to record them is one note; the report has each of them.
+    The failure to record failed partitions is one note, however many there are; the report has each of them.
     """
     notes = Notes()
     broken = {f"/things/{shop}": 500 for shop in "abc"}
@@ -445,9 +445,10 @@ def test_a_target_that_fails_when_it_is_closed(tmp_path: Path) -> None:
     ],
     ids=["fewer than promised", "page repeated", "total changes", "no items", "another body", "bare array"],
 )
-def test_nothing_is_delivered_that_does_not_add_up(answers: Answers, error: str, tmp_path: Path) -> None:
+def test_a_listing_whose_counts_differ_is_not_delivered(answers: Answers, error: str, tmp_path: Path) -> None:
     """
-    Fewer records than promised, a page twice, a total that moves, a 200 without items: an error, never an empty table.
+    Fewer records than promised, a page twice, a total that changes, a 200 without items: an error, and no partition is
+    replaced.
     """
     rest = {f"/things/a?page={number}": {"data": [], "total": 3} for number in (2, 3)}
 
@@ -538,9 +539,9 @@ def test_rejected_records_are_exit_code_5(what: str, strict: bool, code: int, tm
     ],
     ids=["130", "3", "1", "4", "0"],
 )
-def test_the_gravest_decides_the_exit_code(happened: Mapping[str, Any], code: int) -> None:
+def test_the_first_outcome_decides_the_exit_code(happened: Mapping[str, Any], code: int) -> None:
     """
-    The first of these outcomes decides: interrupted, refused, failed, deadline.
+    The exit code is that of the first of these outcomes that the run has: interrupted, refused, failed, deadline.
     """
     assert RunReport(run_id="x", **happened).exit_code == code
 

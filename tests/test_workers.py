@@ -315,8 +315,8 @@ def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:
 
 def test_a_shard_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A shard that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
-    code 1. The next run reads the rest.
+    A shard that gets no reply from the coordinator stops, which is an error of the run: exit code 1, not that of an
+    interruption. The next run reads the rest.
     """
     cut = threading.Event()
 

@@ -170,9 +170,9 @@ def _recorded_then_silent(request: SandboxRequest, app: Any) -> SandboxResponse:
     return Scripted(steps=(SendPause(30),))
 
 
-def test_no_connection_means_that_nothing_left(sensis: Bench) -> None:
+def test_rows_without_a_connection_stay_unsent(sensis: Bench) -> None:
     """
-    Rows that found nobody are not unknown: they stay unsent, and --resume sends them.
+    Rows that were not sent for want of a connection are not unknown: they stay unsent, and --resume sends them.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -191,9 +191,9 @@ def test_no_connection_means_that_nothing_left(sensis: Bench) -> None:
     assert len(sensis.app.events) == 3
 
 
-def test_an_unknown_row_is_sent_again_only_by_a_person(sensis: Bench) -> None:
+def test_an_unknown_row_is_sent_again_on_demand_only(sensis: Bench) -> None:
     """
-    --resume leaves it, --retry-unknown sends it.
+    --resume does not send an unknown row again, --retry-unknown does.
     """
     sensis.server.app = Troubled(sensis.app, {1: error_before})
     name = sensis.write("e.jsonl", [event(n) for n in range(3)])
@@ -209,7 +209,7 @@ def test_an_unknown_row_is_sent_again_only_by_a_person(sensis: Bench) -> None:
 
 def test_a_finished_file_is_a_new_job(sensis: Bench) -> None:
     """
-    Whoever sends it again means it.
+    A file that was sent completely is a new job when it is sent again.
     """
     name = sensis.write("e.jsonl", [event(0)])
 
@@ -219,7 +219,7 @@ def test_a_finished_file_is_a_new_job(sensis: Bench) -> None:
 
 def test_an_outage_ends_the_job(sensis: Bench) -> None:
     """
-    A hundred unknown outcomes in a row are enough; the rest is not sent.
+    A hundred unknown outcomes in a row end the job; the other rows are not sent.
     """
     sensis.server.app = Troubled(sensis.app, dict.fromkeys(range(1000), error_before))
     name = sensis.write("e.jsonl", [event(n) for n in range(150)])
@@ -354,7 +354,7 @@ def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
 @pytest.mark.parametrize("option", ["--receipts", "--refused"])
 def test_receipts_that_cannot_be_written_are_no_usage_error(sensis: Bench, option: str) -> None:
     """
-    Exit code 2 would state that nothing was sent.
+    Receipts that cannot be written are no usage error: exit code 2 would state that nothing was sent.
     """
     if not Path("/dev/full").exists():
         pytest.skip("a device of Linux")
@@ -378,9 +378,9 @@ def test_receipts_that_cannot_be_written_are_no_usage_error(sensis: Bench, optio
     ],
     ids=["receipts", "refused", "each other", "packed"],
 )
-def test_no_file_is_written_over_another(sensis: Bench, options: tuple[str, ...], reported: str) -> None:
+def test_an_output_of_an_action_overwrites_no_file(sensis: Bench, options: tuple[str, ...], reported: str) -> None:
     """
-    The rows to be sent would be lost, and the receipts of what was sent.
+    Receipts and refused rows are written neither over the file of the rows nor over each other.
     """
     name = sensis.write("e.jsonl", [event(0)])
     before = (sensis.folder / name).read_text()
@@ -583,7 +583,7 @@ def test_an_action_that_is_not_built_is_listed_and_not_sent(joveo: Bench) -> Non
 )
 def test_a_mistake_is_reported_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], reported: str) -> None:
     """
-    Exit code 2, what was found and what is expected.
+    A mistake is exit code 2, with what was found and what is expected, and nothing is sent.
     """
     code, receipts, output = joveo.act(*arguments)
 
@@ -632,9 +632,10 @@ def test_all_32_writes_are_listed(capsys: Any) -> None:
     assert "publishedDate" in out
 
 
-def test_a_job_begun_in_test_is_not_gone_on_with_in_prod(sensis: Bench) -> None:
+def test_a_job_begun_at_one_address_does_not_continue_at_another(sensis: Bench) -> None:
     """
-    Rows that only the test system has would be missing in prod: refused, until a person decides.
+    A job that was begun at the test system is refused at another address, until a person decides: the rows that only
+    the test system has would be missing.
     """
     sensis.app.quota = 2
     name = sensis.write("e.jsonl", [event(n) for n in range(3)])

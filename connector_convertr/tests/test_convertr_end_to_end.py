@@ -326,9 +326,9 @@ def test_members_that_nobody_declared_are_kept(bench: Bench) -> None:
     }
 
 
-def test_trouble_on_the_way(bench: Bench) -> None:
+def test_transient_failures_lose_no_record(bench: Bench) -> None:
     """
-    Server errors, a throttle, cut bodies and a revoked token cost time, not records.
+    Server errors, a throttle, cut bodies and a revoked token delay the run, and lose no record.
     """
     bench.sandbox.fail_next(503, 2)
     bench.sandbox.fail_next(429, Retry_After="1")

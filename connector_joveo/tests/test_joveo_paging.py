@@ -1,5 +1,5 @@
 """
-Listings of which nobody knows where their pages start.
+Listings whose first page number is not documented.
 """
 
 from datetime import UTC, datetime

@@ -118,9 +118,9 @@ def test_a_secret_in_hex_is_the_key_as_bytes() -> None:
     assert misread.param("ticket") != as_text.param("ticket")
 
 
-def test_a_shown_request_can_be_used_by_nobody() -> None:
+def test_a_shown_request_cannot_be_used() -> None:
     """
-    In a message, the ticket and the customer's reference are masked, and the rest of the request can be read.
+    In a message, the ticket and the customer's reference are masked; the rest of the request can be read.
     """
     shown = str(authenticator(settings()).sign(a_report(), NOW, None))
 

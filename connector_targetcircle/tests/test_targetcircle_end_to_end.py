@@ -77,9 +77,9 @@ def sorted_rows(rows: list[dict[str, Any]]) -> list[str]:
     return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
 
 
-def test_everything_that_is_true_arrives(world: World) -> None:
+def test_every_stream_is_delivered_as_the_provider_has_it(world: World) -> None:
     """
-    All seven streams, a fortnight of reports: the rows are the provider's, day by day, in its order.
+    All seven streams, two weeks of reports: the rows are the provider's, day by day, in its order.
     """
     world.app.rows_per_page = 7
 
@@ -145,9 +145,9 @@ def _lines(world: World, stream: str) -> list[str]:
     ],
     ids=["report fails once", "408", "report gone while paged"],
 )
-def test_trouble_costs_nothing(world: World, trouble: Callable[[TargetCircle], None]) -> None:
+def test_transient_failures_change_no_row(world: World, trouble: Callable[[TargetCircle], None]) -> None:
     """
-    A failed report, a time-out and a report that is forgotten while it is paged are overcome, without a row too many.
+    A failed report, a time-out and a report that is forgotten while it is paged change no row.
     """
     world.app.rows_per_page, world.app.clicks_per_day = 10, 25
     trouble(world.app)

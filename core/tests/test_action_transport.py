@@ -49,9 +49,9 @@ def write(url: str, method: str = "POST") -> Request:
     return Request(method=method, url=url, body=b"{}", is_write=True)
 
 
-def test_nothing_left_without_a_connection() -> None:
+def test_nothing_was_sent_without_a_connection() -> None:
     """
-    Refused, so the write may be sent again.
+    Where the connection is refused, nothing was sent, and the write may be repeated.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -93,9 +93,9 @@ def test_a_request_that_fails_after_the_connection_may_have_left(server: Server,
     assert len(server.requests) == 1
 
 
-def test_a_stop_after_sending_may_have_left(server: Server) -> None:
+def test_a_write_that_a_stop_interrupts_may_have_arrived(server: Server) -> None:
     """
-    Ctrl-C while the provider had the request.
+    A write that Ctrl-C interrupts after it was sent may have arrived.
     """
     clock = Clock()
 
@@ -122,9 +122,9 @@ def test_a_header_that_http_cannot_carry_is_not_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("is_write", "requested"), [(True, 1), (False, 2)], ids=["write", "read"])
-def test_a_write_is_not_sent_on(server: Server, is_write: bool, requested: int) -> None:
+def test_a_write_follows_no_redirect(server: Server, is_write: bool, requested: int) -> None:
     """
-    A redirect of a GET is followed, unless it is a write: it may have been carried out.
+    A redirect of a write is not followed, whatever its method: the write may have been carried out.
     """
     server.app = lambda request: (
         SandboxResponse(status=302, headers={"Location": "/other"}) if request.path != "/other" else SandboxResponse()

@@ -1,4 +1,6 @@
-"""Logging in: one thread at a time, and never again with what was refused."""
+"""
+Logging in: one thread at a time, and no second attempt with refused credentials.
+"""
 
 import threading
 from datetime import UTC, datetime
@@ -48,9 +50,9 @@ class Door(Unsigned):
     ],
     ids=["refused", "to wait"],
 )
-def test_a_login_without_hope_is_not_tried_again(answer: Any, error: PenstockError) -> None:
+def test_a_refused_login_is_not_repeated(answer: Any, error: PenstockError) -> None:
     """
-    Whoever needs the token afterwards hears the same error; the provider, which counts logins, hears nothing.
+    After a refused login, each further request raises the same error, and no other login is sent: providers count them.
     """
     login = ScriptedExchange([answer])
     signer = Signer(Door(), login, FakeClock())
@@ -71,9 +73,9 @@ def test_a_login_without_hope_is_not_tried_again(answer: Any, error: PenstockErr
     assert len(login.requests) == 1
 
 
-def test_a_login_that_failed_otherwise_is_tried_again() -> None:
+def test_a_login_that_failed_otherwise_is_repeated() -> None:
     """
-    Only a refusal stands: a provider that could not be reached may be reached by the next request.
+    Only a refused login is final: a provider that could not be reached may be reached for the next request.
     """
     login = ScriptedExchange([OSError("no route"), a_response()])
     signer = Signer(Door(), login, FakeClock())

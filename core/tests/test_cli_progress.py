@@ -95,11 +95,11 @@ def test_quiet_prints_nothing_of_a_good_run(here: Here) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("--log-format", "json")], ids=" ".join)
-def test_a_run_goes_on_when_nobody_reads_its_messages(
+def test_a_run_continues_when_its_messages_are_not_read(
     here: Here, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    ``penstock run ... 2>&1 | head -1``: the rows are delivered all the same.
+    In ``penstock run ... 2>&1 | head -1`` all rows are delivered.
     """
     read, write = os.pipe()
     os.close(read)

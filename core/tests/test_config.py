@@ -474,9 +474,10 @@ def test_a_shell_variable_as_a_secret_is_reported(tmp_path: Path) -> None:
         pytest.param("~nobody-here/data", "this machine has no user ~nobody-here", id="another user"),
     ],
 )
-def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem: str) -> None:
+def test_an_unintended_path_is_reported(tmp_path: Path, path: str, problem: str) -> None:
     """
-    A directory of that name would be made beside the configuration.
+    A path with a variable, a URL or an unknown user, and an empty one, are reported: a directory of that name would be
+    made beside the configuration.
     """
     text = f'[source.x]\nreference = "r"\nkey = {{ env = "KEY" }}\nfolder = "{path}"'
 

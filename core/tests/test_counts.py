@@ -1,4 +1,6 @@
-"""Counts compared with each other: fetched, written, rejected, repeated; what was promised; pages that come once."""
+"""
+Counts of a listing: fetched, written, rejected, repeated, promised; and pages that are repeated.
+"""
 
 from decimal import Decimal
 from typing import Any
@@ -28,9 +30,9 @@ def a_listing(*, count: int = 0, fresh: int = 0, **values: Any) -> ListingChecks
 
 
 @given(st.lists(st.tuples(counts, counts, counts), max_size=20))
-def test_nothing_gets_lost_between_the_counts(batches: list[tuple[int, int, int]]):
+def test_every_fetched_record_is_counted_once(batches: list[tuple[int, int, int]]):
     """
-    After any batches: fetched = rows + rejected + repeated.
+    After each batch, the number of fetched records is that of the written, rejected and repeated ones.
     """
     tally = PartitionCounts()
     for rows, repeated, rejected in batches:
@@ -56,9 +58,10 @@ def test_sums_are_exact(units: list[int]):
     assert tally.sums.get("cost", Decimal(0)) == Decimal(f"{sum(units)}E-4")
 
 
-def test_another_format_is_no_heap_of_bad_records():
+def test_records_of_another_format_fail_the_partition():
     """
-    So many records that cannot be shaped fail the partition, with the first one's path and reason.
+    A partition fails where too many of its records have another format; the error has the path and the reason of the
+    first one.
     """
     tally = PartitionCounts()
     tally.reject((BAD,) * MOST_REJECTED)
@@ -68,9 +71,9 @@ def test_another_format_is_no_heap_of_bad_records():
 
 
 @given(total=counts, arrived=counts)
-def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
+def test_another_number_than_promised_is_an_error(total: int, arrived: int):
     """
-    Exactly the promised number passes; one more or fewer does not.
+    A listing with exactly the promised number of records passes; one record more or fewer is an error.
     """
     listing = a_listing(count=arrived, fresh=arrived)
     listing.check_stated(Answer(total=total))
@@ -84,7 +87,8 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
 
 def test_records_with_a_key_that_another_page_had_are_named():
     """
-    All that the provider states arrived, but keys came twice: the message does not state that records are missing.
+    The promised number of records arrived, but some keys came twice: the message does not state that records are
+    missing.
     """
     listing = a_listing(total=8, count=8, fresh=4)
 
@@ -94,9 +98,9 @@ def test_records_with_a_key_that_another_page_had_are_named():
         listing.verify()
 
 
-def test_without_a_promise_any_number_is_right():
+def test_without_a_promise_every_number_passes():
     """
-    Where the provider states no total, there is nothing to hold against what arrived.
+    Where the provider states no total, every number of records passes.
     """
     listing = a_listing(count=3, fresh=3)
     listing.check_stated(Answer())
@@ -109,9 +113,10 @@ def test_without_a_promise_any_number_is_right():
 
 
 @pytest.mark.parametrize("member", ["total", "pages"])
-def test_numbers_that_move_are_an_error(member: str):
+def test_a_total_that_changes_is_an_error(member: str):
     """
-    A total or a number of pages that is another one on a later page means that data moved while they were read.
+    A later page that states another total, or another number of pages, is an error: the data changed during the
+    listing.
     """
     listing = a_listing()
     listing.check_stated(Answer(**{member: 5}))
@@ -124,7 +129,7 @@ def test_numbers_that_move_are_an_error(member: str):
 @given(st.lists(st.integers(0, 5), max_size=12))
 def test_a_page_is_requested_once(pages: list[int]):
     """
-    The first request that was made before is an error, so no circle of links is walked twice.
+    A request that was made before is an error: a circle of links is not followed twice.
     """
     listing = a_listing()
     requested: set[int] = set()
@@ -138,9 +143,9 @@ def test_a_page_is_requested_once(pages: list[int]):
     assert len(requested) == len(pages)
 
 
-def test_pages_that_never_end_do():
+def test_a_listing_has_a_largest_number_of_pages():
     """
-    A listing has a largest number of pages.
+    A listing of more pages than the largest number is an error.
     """
     listing = a_listing(max_pages=3)
     for page in range(3):
@@ -152,7 +157,7 @@ def test_pages_that_never_end_do():
 
 def test_a_page_that_comes_again_is_detected():
     """
-    Equal items a second time are a repeated page.
+    A page with the items of an earlier page is an error.
     """
     listing = a_listing()
 
@@ -170,9 +175,9 @@ def test_a_page_that_comes_again_is_detected():
     ],
     ids=["same", "total not repeated", "pages not repeated", "other total", "other pages"],
 )
-def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] | None) -> None:
+def test_a_later_page_may_omit_the_totals(first: Answer, later: Answer, error: type[PenstockError] | None) -> None:
     """
-    A later page may leave the numbers out, but must not state others.
+    A later page may omit the totals; it must not state others.
     """
     counts = a_listing()
     counts.check_stated(first)
@@ -197,7 +202,8 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
 )
 def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) -> None:
     """
-    Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
+    A request is another one where its method, URL, body or headers differ: each may hold the page number. The same
+    request again is a circle.
     """
     listing = a_listing()
     listing.count_request(Request(url="http://localhost/"))
@@ -209,7 +215,7 @@ def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) 
 
 def test_the_longest_page_is_kept_by_size() -> None:
     """
-    The longest page counts for requests of the same size only.
+    The longest page is kept for each page size.
     """
     history = StreamHistory()
 

@@ -48,9 +48,9 @@ def statuses(app: SandboxApp, *targets: str) -> list[int]:
     return [app(a_request(target)).status for target in targets]
 
 
-def test_transient_fault_goes_away() -> None:
+def test_a_transient_fault_ends() -> None:
     """
-    Each request is struck as often as the fault states, then answered for good.
+    Each request is struck as often as the fault states, and answered after that.
     """
     app = with_faults(a_page, [evolve(FAULTS["bad_gateway"], times=2)])
 
@@ -111,9 +111,9 @@ def test_fatal_fault_stays() -> None:
     ]
 
 
-def test_share_of_requests() -> None:
+def test_a_fault_may_strike_a_share_of_the_requests() -> None:
     """
-    Only the given part of all requests is ever struck.
+    Only the stated share of the requests is struck.
     """
     app = with_faults(a_page, [FAULTS["bad_gateway"]], share=0.3)
     struck = statuses(app, *[f"/jobs?page={page}" for page in range(200)]).count(502)
@@ -246,9 +246,9 @@ def test_ids_change_from_text_to_number() -> None:
     assert json.loads(app(a_request()).body) == [{"jobId": 7, "x": "8"}]
 
 
-def test_fault_without_anything_to_bite_on_does_nothing() -> None:
+def test_a_fault_waits_for_a_response_that_it_can_change() -> None:
     """
-    An answer without records passes unharmed, and the fault still waits for one that has some.
+    A fault of records does not change a response without records; it changes the next one that has some.
     """
     answers = [b"{}", b'[{"id": 1}]']
     app = with_faults(
@@ -371,9 +371,9 @@ def test_server_ends_at_once_while_a_client_waits() -> None:
     assert len(ended) == 1
 
 
-def test_wire_faults_are_for_the_server() -> None:
+def test_a_direct_call_gets_the_script_of_a_wire_fault() -> None:
     """
-    A direct call gets the script, so that a test may look at it.
+    A direct call gets the script of a wire fault, so that a test can read it.
     """
     answer = struck("cut_chunk")
 

@@ -1,5 +1,5 @@
 """
-A slice whose answer was truncated is requested in halves. Together they cover its time, each moment once.
+A slice whose response was truncated is requested in halves, which cover its time without overlap.
 """
 
 from datetime import UTC, datetime, timedelta

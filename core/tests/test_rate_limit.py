@@ -1,4 +1,6 @@
-"""The pace of a source: evenly spaced starts over all threads, and a silence of the whole source."""
+"""
+The rate limit of a source: evenly spaced starts over all threads, and pauses of the whole source.
+"""
 
 import threading
 from itertools import pairwise
@@ -16,7 +18,7 @@ from penstock.testing import FakeClock
 )
 def test_starts_are_spaced(rate: float, gaps: list[float]):
     """
-    Whenever requests come, two of them never start closer together than the rate allows.
+    Two requests do not start closer together than the rate allows, whenever they are made.
     """
     clock = FakeClock()
     rate_limit = RateLimit(clock, rate)
@@ -29,9 +31,9 @@ def test_starts_are_spaced(rate: float, gaps: list[float]):
     assert all(later - earlier >= 1 / rate - 1e-6 for earlier, later in pairwise(starts))
 
 
-def test_an_idle_source_saves_nothing_up():
+def test_an_idle_source_starts_no_burst():
     """
-    After a quiet minute there is no burst: the next requests are spaced like any.
+    After a minute without a request, the next requests are spaced as before.
     """
     clock = FakeClock()
     rate_limit = RateLimit(clock, 2.0)
@@ -45,7 +47,7 @@ def test_an_idle_source_saves_nothing_up():
     assert clock.slept == [0.5, 0.5]
 
 
-def test_without_a_rate_nobody_waits():
+def test_without_a_rate_no_request_waits():
     """
     Without a rate, no request waits.
     """
@@ -57,9 +59,9 @@ def test_without_a_rate_nobody_waits():
 
 
 @pytest.mark.parametrize("rate", [None, 100.0], ids=["no rate", "rate"])
-def test_a_cool_down_holds_everybody(rate: float | None):
+def test_a_cool_down_delays_all_requests(rate: float | None):
     """
-    While it lasts nothing starts; a shorter one that comes meanwhile does not end it.
+    During a cool-down no request starts; a shorter one that begins meanwhile does not end it.
     """
     clock = FakeClock()
     rate_limit = RateLimit(clock, rate)
@@ -71,9 +73,9 @@ def test_a_cool_down_holds_everybody(rate: float | None):
     assert clock.monotonic() >= 30
 
 
-def test_threads_share_one_pace():
+def test_threads_share_one_rate():
     """
-    Ten threads of one source start no more requests per second than one would.
+    Ten threads of a source start as many requests per second as one thread.
     """
     clock = FakeClock()
     began = clock.monotonic()
@@ -97,7 +99,7 @@ def test_threads_share_one_pace():
 
 def test_a_stop_ends_the_wait():
     """
-    Who waits for a turn is woken by the end of the run.
+    The end of a run ends every wait for the rate limit.
     """
     clock = FakeClock()
     rate_limit = RateLimit(clock, 1.0)

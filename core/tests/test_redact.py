@@ -1,4 +1,6 @@
-"""Masking: a secret is found in whatever form it comes back, and never cut before it is looked for."""
+"""
+Masking: a secret is found in every encoding of a response, and before a text is shortened.
+"""
 
 import base64
 import copy

@@ -1,4 +1,6 @@
-"""Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
+"""
+Plugins: how they are found and listed; broken ones, and names that two of them declare.
+"""
 
 import importlib
 import json

@@ -1,4 +1,6 @@
-"""Retries: how often, how patiently, on whose word, and what is never tried again."""
+"""
+Retries: their number, the pauses between them, what a response states about them, and which errors are final.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -169,7 +171,7 @@ def test_the_next_step_depends_on_the_attempts_before(
     before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: NextStep
 ):
     """
-    Verdicts and responses decide it, and nothing else.
+    The next step depends only on the verdicts and the responses of the attempts before it.
     """
     attempts = Attempts(policy=POLICY, **before)
 
@@ -184,9 +186,9 @@ def test_the_next_step_depends_on_the_attempts_before(
 # --- carrying it out ------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_that_passes_is_not_seen():
+def test_a_transient_failure_is_retried():
     """
-    Errors of the wire and of the server are tried again, each after a longer pause, until an answer stands.
+    Errors of the transport and of the server are retried, after growing pauses, until a response is accepted.
     """
     clock = FakeClock()
     exchange = Provider([TransportError("reset"), a_response(status=503), GOOD])
@@ -199,7 +201,7 @@ def test_a_failure_that_passes_is_not_seen():
 
 def test_the_last_error_is_raised():
     """
-    After so many retries the error of the last attempt stands.
+    After the last retry, the error of the last attempt is raised.
     """
     exchange = Provider([TransportError(str(number)) for number in range(9)])
 
@@ -208,9 +210,9 @@ def test_the_last_error_is_raised():
     assert exchange.requested == 4
 
 
-def test_a_bound_is_tried_less_often():
+def test_an_exceeded_bound_is_retried_less_often():
     """
-    An attempt that ran into a bound costs as much as the bound allows, so fewer are made.
+    An attempt that exceeds a bound of time or size is retried less often, since each costs as much as the bound allows.
     """
     exchange = Provider([BoundExceededError("too slow")] * 9)
 
@@ -222,9 +224,9 @@ def test_a_bound_is_tried_less_often():
 @pytest.mark.parametrize(
     "error", [ForeignOriginError("elsewhere"), AuthenticationError("no")], ids=lambda e: type(e).__name__
 )
-def test_some_errors_stand_at_once(error: PenstockError):
+def test_some_errors_are_final(error: PenstockError):
     """
-    Neither an answer that leads elsewhere nor refused credentials are better the second time.
+    A redirect to another origin and refused credentials are not retried.
     """
     exchange = Provider([error, GOOD])
 
@@ -233,9 +235,9 @@ def test_some_errors_stand_at_once(error: PenstockError):
     assert exchange.requested == 1
 
 
-def test_a_refusal_is_handed_back_to_the_caller():
+def test_a_refusal_is_returned_to_the_caller():
     """
-    A refusal is a verdict like any other: the caller decides.
+    A refusal is returned as a verdict; the caller decides what follows.
     """
     refusal = Refuse(ServerError("no"))
 
@@ -244,7 +246,7 @@ def test_a_refusal_is_handed_back_to_the_caller():
 
 def test_a_token_is_renewed_once():
     """
-    A refused token is replaced without counting as a failure; a new one that is refused, too, ends it.
+    A refused token is renewed once, which counts as no failure; a refusal of the new token is final.
     """
     error = AuthenticationError("expired")
     exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
@@ -256,7 +258,7 @@ def test_a_token_is_renewed_once():
 
 def test_a_token_refused_with_401_is_renewed_whatever_the_judge_states():
     """
-    A connector that gives the status an advice of its own does not lose the renewal by that.
+    A token that is refused with 401 is renewed, also where the connector declares its own advice for the status.
     """
     refused = Refuse(AuthenticationError("Check user and password."))
     exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
@@ -268,8 +270,8 @@ def test_a_token_refused_with_401_is_renewed_whatever_the_judge_states():
 
 def test_a_token_that_others_used_up_is_renewed_again():
     """
-    A token that lives for a few requests only may be gone before its second use: as long as it was good for another
-    request, another one is tried, up to a bound.
+    A token may live for a few requests only, and other requests may use it up. While each token was accepted once, the
+    next is requested, up to a bound.
     """
     exchange = Provider([a_response(status=401), GOOD] * 99, current=Grant(Secret("granted-by-the-test")))
     shared = retry_loop(exchange)
@@ -285,8 +287,8 @@ def test_a_token_that_others_used_up_is_renewed_again():
 
 def test_a_late_response_to_an_older_token_hides_no_expiry():
     """
-    The token that the second attempt carries was accepted for another request, before a slow response to a request
-    with the one before it: it has expired as well, and a third one is requested.
+    Another request with the second token is accepted before the slow response to a request with the first one. The
+    second token has expired as well, and a third one is requested.
     """
     old, new, newest = (Grant(Secret(f"{name}-token-of-the-test")) for name in ("old", "new", "newest"))
     exchange = Provider([a_response(status=401), GOOD, GOOD, GOOD, GOOD], signs_with=[old, new, new, old, newest])
@@ -306,9 +308,9 @@ def test_a_late_response_to_an_older_token_hides_no_expiry():
     assert (verdict, exchange.requested) == (Accept(), 5)
 
 
-def test_a_key_that_nobody_granted_is_not_renewed():
+def test_credentials_without_a_login_are_not_renewed():
     """
-    Where credentials are not granted by a login, there are no others: the refusal stands at once.
+    Where no login grants credentials, a refusal is final: there are no others to request.
     """
     exchange = Provider([a_response(status=401)] * 5)
 
@@ -319,10 +321,10 @@ def test_a_key_that_nobody_granted_is_not_renewed():
     assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
-def test_an_outage_costs_little():
+def test_requests_are_sent_once_during_an_outage():
     """
-    When requests in a row stay without any answer through all their retries, the next ones are tried once each; the
-    first answer, be it a bad one, ends that.
+    After several requests without any response through all their retries, each further request is sent once. The first
+    response, also an error, ends this.
     """
     exchange = Provider(
         [*[TransportError("down")] * (4 * MAX_SILENT_REQUESTS + 2), *[a_response(status=503)] * 4, *[GOOD] * 2]
@@ -342,7 +344,8 @@ def test_an_outage_costs_little():
 @pytest.mark.parametrize(("corrects", "requested"), [(True, 2), (False, 1)], ids=["differs", "agrees"])
 def test_the_clock_is_corrected_once(corrects: bool, requested: int):
     """
-    A signature refused for its time is made again with the provider's clock, once, and only if that differs.
+    A signature that was refused for its time is made again with the provider's clock, once, and only if the clocks
+    differ.
     """
     exchange = Provider([a_response(status=401)] * 5, corrects=corrects)
 
@@ -366,7 +369,8 @@ def test_the_clock_is_corrected_once(corrects: bool, requested: int):
 )
 def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, slept: float, cooled: float):
     """
-    Retry-After in either form is a floor, bounded, for the whole source; without one it is the cool-down.
+    Retry-After, in either form, is the least pause of the whole source, up to a bound; without it the pause is the
+    cool-down.
     """
     clock, rate_limit = FakeClock(), Waited()
     exchange = Provider([a_response(status=429, headers=headers), GOOD])
@@ -385,7 +389,7 @@ def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, s
 )
 def test_a_wait_that_is_over_does_not_use_up_the_retries_at_once(stated: str):
     """
-    Retry-After of 0, or a time in the past: the pauses grow as they do without one.
+    Where Retry-After is 0 or a past time, the pauses grow as they do without it.
     """
     clock, rate_limit = FakeClock(NOW), Waited()
     throttled = a_response(status=429, headers=(("retry-after", stated),), received_at=NOW)
@@ -399,7 +403,7 @@ def test_a_wait_that_is_over_does_not_use_up_the_retries_at_once(stated: str):
 
 def test_a_pause_beyond_the_deadline_is_not_begun():
     """
-    Where the next try would come after the deadline, the request fails at once.
+    If the pause would end after the deadline, the request fails without it.
     """
     clock, operation = FakeClock(), RecordingOperation(REQUEST, by_status)
     exchange = Provider([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
@@ -427,7 +431,7 @@ def test_no_attempt_follows_a_stop(verdict: Retry):
 
 def test_a_run_has_a_budget_of_retries():
     """
-    When the run's retries are used up, the error stands, however many this request had left.
+    When the retries of the run are used up, the error is raised, however many the request has left.
     """
     clock, budget = FakeClock(), RetryBudget(retries=1)
     exchange = Provider([TransportError("gone")] * 5)
@@ -439,8 +443,8 @@ def test_a_run_has_a_budget_of_retries():
 
 def test_every_retry_is_reported():
     """
-    Every retry is reported with the error of the attempt that failed and the pause that follows; the attempt that ended
-    well is none.
+    Each retry is reported, with the error of the failed attempt and the pause before the next; an attempt that succeeds
+    is not.
     """
     exchange = Provider([TransportError("reset"), GOOD])
 
@@ -460,7 +464,7 @@ def test_every_retry_is_reported():
 )
 def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: float, max_s: float):
     """
-    Never negative, never longer than the bound, whatever the number of failures.
+    A pause is not negative, and not longer than the bound, after any number of failures.
     """
     assert 0 <= a_policy(first_s=first_s, max_s=max_s).pause(failures, None, random_fraction) <= max_s
 
@@ -470,10 +474,10 @@ def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: floa
     random_fraction=st.floats(0, 1, exclude_max=True),
     failures=st.integers(1, 50),
 )
-def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_fraction: float, failures: int):
+def test_a_stated_wait_is_the_least_pause_up_to_a_bound(wanted_s: float, random_fraction: float, failures: int):
     """
-    A pause is at least what the provider states, unless that is more than the user allows, with a second of jitter at
-    most on top.
+    A pause is at least what the provider states, unless that exceeds the configured bound. At most a second of jitter
+    is added.
     """
     policy = a_policy(throttle_wait_s=100.0)
 
@@ -488,9 +492,9 @@ def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_f
     | st.integers(0, 1_000_000).map(str)
     | st.from_regex(r"Mon, [0-9]{1,2} (Jan|Dec) [0-9]{1,6} [0-9]{1,3}:[0-9]+:[0-9]+ ([+-][0-9]{1,12}|GMT)")
 )
-def test_no_header_is_too_odd(text: str):
+def test_any_retry_after_is_parsed(text: str):
     """
-    Any Retry-After gives a time that is not negative, or none; a number of seconds is that time.
+    Every Retry-After gives a time that is not negative, or none; a number of seconds gives that time.
     """
     for name in WAIT_HEADERS:
         found = stated_wait(a_response(status=429, headers=((name, text),)), throttled=True)
@@ -526,7 +530,7 @@ def test_no_header_is_too_odd(text: str):
 )
 def test_a_stated_wait_has_several_forms(name: str, text: str):
     """
-    A wait may be stated in any of the headers; the time to come back is in the message, with the provider's words.
+    A wait may be stated in several headers. The message has the time of the next attempt and the provider's text.
     """
     throttled = a_response(status=429, headers=((name, text),), received_at=NOW)
     exchange, clock = Provider([throttled] * 2), FakeClock()
@@ -538,9 +542,9 @@ def test_a_stated_wait_has_several_forms(name: str, text: str):
     assert (exchange.requested, clock.slept) == (1, [])
 
 
-def test_a_quota_of_which_something_remains_changes_nothing():
+def test_the_reset_of_a_quota_that_remains_is_no_wait():
     """
-    The reset of a quota that was not used up is not when to come back.
+    The reset time of a quota that is not used up is no wait.
     """
     headers = (("x-ratelimit-reset", "36000"), ("x-ratelimit-remaining", "7"))
 
@@ -550,7 +554,7 @@ def test_a_quota_of_which_something_remains_changes_nothing():
 @given(seconds=st.integers(0, 10**6))
 def test_both_forms_have_the_same_meaning(seconds: int):
     """
-    A date is compared with the provider's own clock, where it states one, so that ours may be wrong.
+    A date in Retry-After is compared with the Date of the same response, if there is one: the local clock may be wrong.
     """
     theirs = NOW + timedelta(hours=5)
     dated = a_response(

@@ -91,9 +91,9 @@ def test_calls_added_later_come_before_those_already_waiting():
     assert got == ["a1", "a2", "a3", "b1"]
 
 
-def test_responses_that_nobody_has_taken_are_bounded_in_number():
+def test_the_number_of_untaken_responses_is_bounded():
     """
-    A reading that is slower than its provider has no more than twice the client's requests ahead of it.
+    A reading that is slower than its provider has at most twice the client's requests ahead of it.
     """
     client, ahead = FakeClient(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
 
@@ -177,9 +177,9 @@ def test_a_pause_holds_no_thread():
     assert ended == ["works", "waits"]
 
 
-def test_bodies_nobody_took_are_bounded():
+def test_the_size_of_untaken_bodies_is_bounded():
     """
-    Read-ahead stops at the bound in bytes, though threads are free.
+    Reading ahead stops at the bound in bytes, also while threads are idle.
     """
     client, unread = FakeClient(concurrency=8, size=1000), list[int]()
     scheduler = Scheduler(Clock(), read_ahead=ReadAhead(3000))
@@ -275,7 +275,7 @@ def test_a_task_starts_after_one_of_a_client_that_was_added_meanwhile():
 
 def test_a_task_whose_key_is_never_released_starts_last():
     """
-    A task whose key is never released starts last, so that it can state why it cannot be read; nothing hangs.
+    A task whose key is not released starts after all others, to report why it cannot be read; the run does not hang.
     """
     order: list[str] = []
 
@@ -334,7 +334,7 @@ def test_the_cost_of_an_answer_does_not_depend_on_waiting_tasks(after: str | Non
 @pytest.mark.parametrize("how", ["stop", "deadline"])
 def test_the_end_is_detected_while_a_call_hangs(how: str):
     """
-    A stop or a deadline ends the run within a tick, though an answer never comes; every task hears of it.
+    A stop or a deadline ends the run within a tick, also while a response is outstanding. Every task gets the error.
     """
     clock, errors, over_now = FakeClock(), [], threading.Event()
 

@@ -108,9 +108,12 @@ def test_accounts_have_tokens_of_their_own(store: TokenStore) -> None:
     assert {tuple(provider.used) for provider in sellers.values()} == {(FIRST, "refresh-token-1")}
 
 
-def test_a_process_killed_before_the_write_locks_nobody_out(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_killed_before_the_write_leaves_a_usable_token(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    The provider has a newer token by then. The kept one is taken once more where the provider allows the former one.
+    The provider has a newer token than the disk. The kept one is used once more, where the provider accepts the former
+    token.
     """
     provider = Provider(former=True)
     store.log_in(None, signer(), provider.send)

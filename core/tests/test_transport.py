@@ -1,5 +1,6 @@
 """
-The transport against a real server on this machine: what leaves it, what it takes for whole, what it refuses.
+The transport against a real server on this machine: the bytes that it sends, which responses are complete, what it
+refuses.
 """
 
 import errno
@@ -206,9 +207,9 @@ def test_body_is_the_same_however_it_travels(server: Server, make: Make, app: Sa
     [(good, True), (in_chunks, True), (packed(gzip.compress(GOOD)), True), (until_close, False)],
     ids=["length", "chunked", "gzip", "ends with the connection"],
 )
-def test_a_body_that_just_ends_is_reported(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
+def test_a_body_without_a_length_is_reported(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
     """
-    Whoever reads the body can know whether anything but the end of the connection shows that it is whole.
+    A body that only the end of the connection ends is marked: it may be cut.
     """
     server.app = app
 
@@ -230,9 +231,9 @@ def test_answer_without_body(server: Server, make: Make, method: str, status: in
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 404, 429, 500, 503])
-def test_every_status_is_an_answer(server: Server, make: Make, status: int) -> None:
+def test_every_status_is_a_response(server: Server, make: Make, status: int) -> None:
     """
-    The judge decides on a status; the transport hands it on with its body.
+    The transport returns every status with its body; the judge decides.
     """
     server.app = lambda request: SandboxResponse(status=status, body=b'{"message": "no"}')
 
@@ -263,9 +264,10 @@ NOT_WHOLE = {
 
 
 @pytest.mark.parametrize(("name", "output"), NOT_WHOLE.items(), ids=NOT_WHOLE)
-def test_answer_that_is_not_whole_is_worth_another_try(server: Server, make: Make, name: str, output: str) -> None:
+def test_an_incomplete_response_is_retried(server: Server, make: Make, name: str, output: str) -> None:
     """
-    Never a shorter body: a TransportError states what happened, and the next attempt gets everything.
+    An incomplete response is a TransportError that states what happened, not a shorter body; the next attempt gets the
+    whole body.
     """
     server.app = with_faults(good, [FAULTS[name]])
     transport = make()
@@ -335,7 +337,7 @@ def test_gzip_bomb_is_unpacked_up_to_the_bound_only() -> None:
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "ten"])
 def test_a_length_that_is_no_number_is_refused(server: Server, make: Make, length: str) -> None:
     """
-    A body whose length nobody can know may be cut, so it is no body.
+    A body whose stated length is no number is refused, since it may be cut.
     """
     server.app = lambda request: Scripted(steps=(head_of(SandboxResponse(), ("Content-Length", length)) + GOOD,))
 
@@ -387,7 +389,7 @@ def test_a_coding_that_was_not_accepted_is_refused(server: Server, make: Make) -
 
 def test_provider_that_cannot_be_reached(make: Make) -> None:
     """
-    No connection: what failed, and what to look at.
+    Without a connection, the error states what failed and what to check.
     """
     with serve(good) as gone:
         pass
@@ -432,9 +434,9 @@ def test_connection_is_kept(server: Server, make: Make) -> None:
     assert server.connections == 1
 
 
-def test_never_more_connections_than_allowed(server: Server, make: Make) -> None:
+def test_no_more_connections_than_allowed(server: Server, make: Make) -> None:
     """
-    More threads than connections: the ones too many wait, and all are answered.
+    Threads beyond the number of connections wait, and each gets its response.
     """
     under_way, most, lock = 0, 0, threading.Lock()
 

@@ -1,4 +1,6 @@
-"""The judge: what becomes of an answer where the connector has no word, and where its judges have one."""
+"""
+The judge: the verdict on a response by its status alone, and by the judges of a connector.
+"""
 
 import gzip
 from collections.abc import Mapping
@@ -36,7 +38,7 @@ def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
 def test_success_is_accepted(status: int):
     """
-    Any 2xx is good where nobody reads the body.
+    Every 2xx is accepted where the body is not read.
     """
     assert by_status("shop", REQUEST, a_response(status=status)) == Accept()
 
@@ -55,9 +57,9 @@ def test_a_part_without_a_range_request_is_no_answer(content_range: str, taken: 
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, *range(520, 525)])
-def test_trouble_is_tried_again(status: int):
+def test_a_transient_error_status_is_retried(status: int):
     """
-    An answer that may be better later is requested again; 429 slows the whole source down.
+    A response that may be better later is requested again; 429 pauses the whole source.
     """
     verdict = by_status("shop", REQUEST, a_response(status=status))
 
@@ -75,7 +77,7 @@ def test_trouble_is_tried_again(status: int):
 )
 def test_a_refusal_is_final(status: int, error: type[Exception]):
     """
-    Credentials and requests that are refused, and redirects nobody followed, are not requested again.
+    Refused credentials, refused requests and redirects that were not followed are not retried.
     """
     verdict = by_status("shop", REQUEST, a_response(status=status))
 
@@ -83,10 +85,9 @@ def test_a_refusal_is_final(status: int, error: type[Exception]):
     assert type(verdict.error) is error
 
 
-def test_a_token_that_ended_early_is_worth_a_new_one():
+def test_a_401_renews_the_token():
     """
-    401 may mean that a token is no longer good: a new one is tried, where there is one to be had. A download carries
-    no token.
+    A 401 may mean that a token expired: a new one is requested, where a login grants it. A download has no token.
     """
     signed = by_status("shop", REQUEST, a_response(status=401))
     bare = by_status("shop", evolve(REQUEST, credentials=False), a_response(status=401))
@@ -197,7 +198,8 @@ def test_an_answer_that_repeats_another_request_is_no_answer(stated: Mapping[str
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
     """
-    Whoever judges a 403: the same credentials may be good for another account. A 401 is no such thing.
+    A 403 fails its account only, whichever judge refused it: the credentials may be valid for another account. A 401
+    does not.
     """
 
     def judge(response: Response, answer: Answer | None) -> Verdict:
@@ -258,9 +260,10 @@ def test_a_lenient_call_takes_any_body():
     assert output(a_response(b"<html>"), lenient=True)[0] == Accept()
 
 
-def test_an_error_in_the_body_is_the_judges():
+def test_an_error_in_the_body_is_judged_by_the_connector():
     """
-    The connector's judge comes first, also where the body has not the declared envelope, and sees what was read of it.
+    The connector's judge is called first, with what was read of the body, also where the body has not the declared
+    envelope.
     """
     seen: list[Mapping[str, Any] | None] = []
 
@@ -274,9 +277,9 @@ def test_an_error_in_the_body_is_the_judges():
     assert [dict(head or {}) for head in seen] == [{"status": 0}]
 
 
-def test_the_first_judge_with_a_word_decides():
+def test_the_first_judge_that_returns_a_verdict_decides():
     """
-    A stream's judge comes before its connector's; one that returns None leaves it to the next.
+    A stream's judge is called before its connector's; one that returns None leaves the verdict to the next.
     """
     first, second = Skip("gone"), Refuse(RefusedError("no"))
 

@@ -266,9 +266,10 @@ def from_text(column: Column, text: str | None) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["JSONL", "CSV", "DUCKDB"])
-def test_a_place_at_which_nobody_may_look_is_an_error_of_the_target(kind: str, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_read_is_an_error_of_the_target(kind: str, tmp_path: Path) -> None:
     """
-    A name that the system refuses, as it does a directory of another user: no defect of penstock.
+    A name that the system refuses, as it does a directory of another user, is an error of the target, and no defect of
+    penstock.
     """
     if kind == "DUCKDB":
         pytest.importorskip("duckdb")

@@ -442,9 +442,9 @@ def test_half_a_commit_with_damage_is_missing(sink):
     assert state_of(sink, a_day()) is None
 
 
-def test_drafts_of_nobody_are_removed(sink):
+def test_drafts_without_an_intent_are_removed(sink):
     """
-    Files that a killed or failed run wrote and never intended do not pile up.
+    Files that a killed or failed run wrote, and did not record as intended, are removed.
     """
     crash(sink, "files.staged", a_day(), (CLICKS, [click(2)]))
     drafts = sink.directory / ".penstock" / "staged" / SOURCE
@@ -987,9 +987,10 @@ def test_a_small_file_is_created_when_it_is_committed(sink: FileSink) -> None:
         ("~nobody-here/days", "this machine has no user ~nobody-here"),
     ],
 )
-def test_a_place_that_nobody_means_is_refused(kind: SinkKind, place: str, problem: str) -> None:
+def test_an_unintended_place_is_refused(kind: SinkKind, place: str, problem: str) -> None:
     """
-    A directory ``s3:`` would be made here, and reported as delivered.
+    A place with a URL, a query or an unknown user is refused: a directory of that name would be made, and its rows
+    reported as delivered.
     """
     with pytest.raises(UsageError, match=problem):
         kind.parse(f"{kind.scheme}:{place}")
