@@ -578,6 +578,28 @@ def test_days_to_forget_are_those_of_the_source(server: Server, tmp_path: Path) 
     assert left == {"2026-03-07", "2026-03-09"}
 
 
+@pytest.mark.parametrize(("other", "day"), [("Pacific/Honolulu", "2026-03-08"), ("UTC", "2026-03-09")])
+def test_days_to_look_at_are_those_of_the_sources_of_a_pipeline(
+    server: Server, tmp_path: Path, other: str, day: str
+) -> None:
+    """
+    Yesterday is that of the zone that all sources of the pipeline have, and that of UTC where they have several.
+    """
+    values = config(server, tmp_path)
+    shop = values["source"]["shop"]
+    values["source"] = {
+        "shop": shop | {"timezone": "Pacific/Honolulu"},
+        "other": shop | {"connector": "shop", "timezone": other},
+    }
+    values["pipeline"]["daily"] = {**values["pipeline"]["daily"], "source": ["shop", "other"]}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", since="2026-03-07", until="2026-03-09")
+
+    partitions = project.partitions("daily", since="yesterday", until="yesterday").partitions
+
+    assert {str(one.day) for one in partitions} == {day}
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

@@ -222,7 +222,7 @@ class Project:
 
         ``name``: a pipeline, or a source with ``to``: a sink's name or place, or a sink that the caller made, which is
         not remembered for ``plan`` and ``status``. ``since``, ``until``: days, both included, or a text such as
-        ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
+        ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in each account's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time; its exceptions are logged. ``allow_rejected``: how many
         records may be rejected without exit code 5: True, a number, or a share such as "1%"; None: as the pipeline
         states. ``shard``: ``"3/16"`` reads the third of sixteen shards of the accounts and days. ``workers``: divide
@@ -385,7 +385,8 @@ class Project:
         from penstock._project.totals import totals_of
         from penstock.results import TotalsResult
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
+        query = self._query(name, to, accounts=accounts)
+        days = self._days(since, until, accounts, sources=query.sources)
         totals = tuple(query.each(partial(totals_of, days=days, daily=daily)))
         return query.with_notices(TotalsResult(totals=totals))
 
@@ -405,7 +406,8 @@ class Project:
         from penstock._project.totals import partitions_of
         from penstock.results import PartitionsResult
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
+        query = self._query(name, to, accounts=accounts)
+        days = self._days(since, until, accounts, sources=query.sources)
         partitions = tuple(query.each(partial(partitions_of, days=days)))
         return query.with_notices(PartitionsResult(partitions=partitions))
 
@@ -433,7 +435,7 @@ class Project:
         from penstock._project.forget import forget
 
         query = self._query(source, to, used_by_source=True, accounts=accounts)
-        days = self._days(since, until, accounts, source=source)
+        days = self._days(since, until, accounts, sources=query.sources)
         return query.with_notices(forget(query, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
@@ -480,7 +482,8 @@ class Project:
         """
         from penstock._project.verify import verify
 
-        query, days = self._query(name, to, accounts=accounts), self._days(since, until, accounts, source=name)
+        query = self._query(name, to, accounts=accounts)
+        days = self._days(since, until, accounts, sources=query.sources)
         return query.with_notices(verify(query, days, repair=repair))
 
     def adopt(
@@ -518,7 +521,7 @@ class Project:
         from penstock.results import RejectedResult
 
         query, collected = self._query(name, to, stream=stream, accounts=accounts), list["RejectedRecord"]()
-        days = self._days(since, until, accounts, source=name)
+        days = self._days(since, until, accounts, sources=query.sources)
         for record in query.each(partial(rejected_records, stream=stream, days=days)):
             (on_record or collected.append)(record)
             del record  # else the next one is read while this one is held
@@ -562,15 +565,16 @@ class Project:
         until: date | str | None,
         accounts: Sequence[str] | None = None,
         *,
-        source: str | None = None,
+        sources: Sequence[str] | None = None,
     ) -> "Days":
-        """``source``: the one in whose zone today is, where it can be used; else in UTC."""
+        """``sources``: today is in the zone that they share, where they can be used; else in UTC."""
         from penstock._project.target_query import Days
 
         now = self._clock(None).now()
-        if source and (isinstance(since, str) or isinstance(until, str)):
+        if sources and (isinstance(since, str) or isinstance(until, str)):
             with suppress(PenstockError):
-                now = now.astimezone(self._setup.source(source).zone)
+                zone, *others = {self._setup.source(source).zone for source in sources}
+                now = now if others else now.astimezone(zone)
         first, last = window_of(since, until, now.date())
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from attrs import define, evolve, field, frozen
 
 from penstock._config.config import ConfiguredSink
+from penstock._config.pipeline import Pipeline
 from penstock._plan.selection import matches
 from penstock._plugins.sink_calls import open_readonly
 from penstock._project.setup import Notices, Setup
@@ -201,13 +202,24 @@ class TargetQuery:
     _known_accounts: set[str] = field(factory=set, init=False)
 
     @cached_property
+    def _pipeline(self) -> Pipeline | None:
+        config, name = self.setup.config, self.name
+        if name is None or name not in config.pipelines or self.used_by_source:
+            return None
+        return config.pipeline(name)
+
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """The sources to show: the one that was named, or those of the pipeline; None: all."""
+        if self._pipeline is not None:
+            return self._pipeline.source
+        return None if self.name is None else (self.name,)
+
+    @cached_property
     def targets(self) -> list[SelectedTarget]:
         """Raises UsageError where there is none."""
-        config, name, to = self.setup.config, self.name, self.to
-        sources: tuple[str, ...] | None = None if name is None else (name,)
-        if name is not None and name in config.pipelines and not self.used_by_source:
-            pipeline = config.pipeline(name)
-            sources, to = pipeline.source, to or pipeline.sink
+        config, sources = self.setup.config, self.sources
+        to = self.to or (self._pipeline.sink if self._pipeline is not None else None)
         if to is not None:
             texts: dict[str, tuple[str, ...] | None] = {to: sources}
         else:
