@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import connector_run
 import penstock_plugins
 import pytest
+import time_machine
 from attrs import evolve, frozen
 from command_in_process import main
 from connector_run import ConfiguredSource, RunReport, check_credentials, configured_in, plan
@@ -36,11 +37,12 @@ from penstock import (
     setting,
 )
 from penstock._plan.selection import unknown_accounts
-from penstock.errors import AuthenticationError, ConfigError, UsageError
+from penstock.errors import AuthenticationError, ConfigError, ProviderError, UsageError
 from penstock.sandbox.server import serve
 from penstock.settings import OpenFor
 from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink
+from penstock_plugins.integrations import dlt
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -310,6 +312,81 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     (error,) = report.errors
     assert error["partition"] == {"seller": "a"}
     assert "'Mars/Olympus', which is no IANA name" in error["message"]
+
+
+def run_singer(folder: Path, provider: Provider, state: Any, code: int) -> None:
+    """One run of ``penstock singer`` from a state on."""
+    state_file = folder / "state.json"
+    state_file.write_text(json.dumps(state))
+    with serve(provider) as server, time_machine.travel(NOW, tick=True):
+        source(folder, 'token = { env = "ALL" }', server.base_url)
+        words = ["--config", str(folder / "penstock.toml"), "singer", "shop", "--state", str(state_file)]
+        assert main(words, plugins=[Shop(**LISTED), penstock_plugins], environ=ENVIRON) == code
+
+
+def test_an_integration_remembers_the_listed_accounts_in_its_state(tmp_path: Path, capfdbinary: Any) -> None:
+    """
+    A list of accounts that becomes empty fails the streams that it divides, as with a ledger; one that has fewer
+    accounts is noted.
+    """
+    both: dict[str, str | None] = {"a": "UTC", "b": "UTC"}
+    state: dict[str, Any] = {}
+    for sellers, code, said in (
+        (both, 0, b""),
+        ({}, 1, b"sales: it was not read: sellers lists no account, and listed 2"),
+        ({"a": "UTC"}, 0, b"shop.sellers does not list b any more"),
+    ):
+        run_singer(tmp_path, Provider(sellers=sellers), state, code)
+        out, err = capfdbinary.readouterr()
+        assert said in err
+        state = [line["value"] for line in map(json.loads, out.splitlines()) if line["type"] == "STATE"][-1]
+
+
+def test_dlt_remembers_the_listed_accounts_in_its_state(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A resource whose list of accounts becomes empty ends the extraction, also where a run before read nothing new.
+    """
+    state: dict[str, Any] = {}
+
+    def extract(*sellers: str) -> None:
+        with serve(Provider(sellers=dict.fromkeys(sellers, "UTC"))) as server:
+            project = Project(
+                {"source": {"shop": {"base_url": server.base_url, "token": "t", "start": date(2026, 3, 1)}}},
+                plugins=[Shop(**LISTED), penstock_plugins],
+                environ={},
+                clock=lambda stop: FakeClock(NOW, stop),
+            )
+            (layout,) = layouts = project.layouts("shop", ["sales"])
+            list(dlt.resource_rows(state, project, "shop", layouts, layout, {}))
+
+    extract("a", "b")
+    extract("a")
+    assert "shop.sellers does not list b any more" in caplog.text
+    with pytest.raises(ProviderError, match="sellers lists no account, and listed 1"):
+        extract()
+
+
+def test_notices_of_a_run_and_of_a_reading_are_events(tmp_path: Path) -> None:
+    """
+    A program gets each notice once, also those that are known at the end only.
+    """
+    events: list[Mapping[str, Any]] = []
+    with serve(Provider()) as server:
+        values = {"base_url": server.base_url, "token": "t", "start": date(2026, 3, 1)}
+        project = Project(
+            {"source": {"shop": values}},
+            plugins=[Shop(**LISTED), penstock_plugins],
+            environ={},
+            clock=lambda stop: FakeClock(NOW, stop),
+        )
+        result = project.run("shop", to=f"jsonl:{tmp_path}", on_event=events.append)
+        assert list(project.read("shop", "sales", on_event=events.append).dicts()) == []
+
+    notices = [event["message"] for event in events if event["event"] == "notice"]
+    assert [text for text in notices if "lists no account" in text] == [
+        "shop.sellers lists no account, so that nothing is read of sales"
+    ] * 2
+    assert set(notices) == set(result.notices)
 
 
 def test_an_account_that_failed_before_it_had_days_is_a_problem(

@@ -100,6 +100,7 @@ class Records:
         report = None
         try:
             report = self.report = yield from sink.taken(partial(run_jobs, context), f"read {self.stream}")
+            Notices(self.on_event).add(*report.notices)
             self._raise(report, rejected)
         except GeneratorExit:
             raise

@@ -87,9 +87,8 @@ def run(
         notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
     undelivered = tuple(_notify(receivers, name, result))
-    notices.add(*undelivered)
-    all_notices = tuple(dict.fromkeys((*notices.texts, *result.notices)))
-    return evolve(result, notices=all_notices, undelivered_notifications=undelivered)
+    notices.add(*undelivered, *result.notices)
+    return evolve(result, notices=tuple(notices.texts), undelivered_notifications=undelivered)
 
 
 def _prepare_live(

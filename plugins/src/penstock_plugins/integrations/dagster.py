@@ -111,7 +111,11 @@ def _check(dagster: Any, result: Any) -> None:
     if result.exit_code in (4, 6):
         raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
     if result.exit_code:
-        messages = [result.rejected_line or "", *(error["message"] for error in result.errors[:10])]
+        messages = [
+            result.rejected_line or "",
+            result.missing_measures_line or "",
+            *(error["message"] for error in result.errors[:10]),
+        ]
         raise dagster.Failure(
             description=f"{result.summary}. {'; '.join(filter(None, messages))}",
             metadata={"exit_code": result.exit_code, "run_id": result.run_id or "none"},

@@ -6,6 +6,7 @@ at the provider vanish at the destination.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
@@ -24,6 +25,7 @@ from penstock import (
     Project,
     ProviderError,
     RejectedRecordsError,
+    mask,
 )
 
 from penstock_plugins.extras import installed
@@ -41,6 +43,7 @@ of them. It is written for streams of changes only.
 """
 
 _STATE = "penstock"
+_logger = logging.getLogger("penstock")
 _WIDE = Context(prec=2000)
 DLT_TYPES: dict[ColumnType, str] = {
     "text": "text",
@@ -118,6 +121,7 @@ def resource_rows(
         if not rows and replaces_partitions(layout):
             yield [gone(delivery, layout)]
         state[_STATE] = ledger.state(layout.stream)
+    state[_STATE] = ledger.state(layout.stream)  # also where only the list of accounts changed
 
 
 @frozen
@@ -131,7 +135,8 @@ class CommittedPartition:
 def deliveries(project: Project, source: str, ledger: StateLedger, **options: Any) -> Iterator[CommittedPartition]:
     """
     Read the chosen streams of the ledger as a run does, in a thread of its own, and yield each partition after its
-    commit. The ledger has a partition once it was yielded. ``options`` are those of :meth:`penstock.Project.run`.
+    commit. The ledger has a partition once it was yielded. ``options`` are those of :meth:`penstock.Project.run`. The
+    notices of the run are warnings of the logger ``penstock``.
 
     Raises the error of the run after the last partition: ProviderError, RejectedRecordsError, or what prevented it
     from starting. Closing the iterator early ends the run.
@@ -140,6 +145,8 @@ def deliveries(project: Project, source: str, ledger: StateLedger, **options: An
 
     def run() -> None:
         result = project.run(source, to=sink, streams=ledger.chosen, stop=sink.stop, **options)
+        for text in result.notices:
+            _logger.warning("%s: %s", source, mask(text))
         if result.reason is not None:
             raise result.reason
         if result.exit_code == 5:

@@ -17,6 +17,9 @@ adopts them. The day is the last column of ``partition``, and ``days`` are all d
         {"handle": "/reports/1", "request": "[...]", "submitted_at": "2026-11-15T03:00:00+00:00",
          "fingerprint": "7d0c...", "partition": [["client_id", "c1"], ["report_date", "2026-11-10"]],
          "days": ["2026-11-10/2026-11-14"]}]}
+
+The state of a stream that is divided by accounts also has what the provider listed of them, by the name that the core
+gives it (``"listed": {"shops": ["2112", "2113"]}``): a list that becomes empty fails such a stream.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,7 +94,13 @@ class StateLedger(Ledger):
     unstored: int = field(default=0, init=False)  # changes since the states were stored, by the one who stores them
     _streams: dict[str, dict[str, _Account]] = field(factory=dict, init=False)
     _reports: dict[str, dict[str, Mapping[str, Any]]] = field(factory=dict, init=False)  # stream -> handle -> state
-    _accounts: dict[str, tuple[str, ...]] = field(factory=dict, init=False)
+    _listed: dict[str, tuple[str, ...]] = field(factory=dict, init=False)  # by the name that the core gives
+    _divided: set[str] = field(init=False)  # the streams with accounts
+
+    def __attrs_post_init__(self) -> None:
+        self._divided = {
+            layout.stream for layout in self.layouts if set(layout.partition_columns) - {layout.day_column}
+        }
 
     def load(self, states: Mapping[str, Any]) -> None:
         """Take over the states of streams. Raises UsageError for what is no state of penstock."""
@@ -99,6 +108,7 @@ class StateLedger(Ledger):
             try:
                 accounts = {str(name): _account(stored) for name, stored in (state or {}).get("accounts", {}).items()}
                 reports = [_report_state(_report("", stream, stored)) for stored in (state or {}).get("reports", ())]
+                listed = {str(name): tuple(map(str, texts)) for name, texts in (state or {}).get("listed", {}).items()}
             except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
                 raise UsageError(
                     f"the state of the stream {stream} is not one that penstock wrote. Run without a state, to read "
@@ -106,14 +116,17 @@ class StateLedger(Ledger):
                 ) from None
             self._streams[stream] = accounts
             self._reports[stream] = {report["handle"]: report for report in reports[-MAX_REPORTS:]}
+            for name, texts in listed.items():  # one that was not chosen for a while may have an older list
+                self._listed[name] = tuple(dict.fromkeys((*self._listed.get(name, ()), *texts)))
 
     def state(self, stream: str) -> dict[str, Any]:
         """The state of a stream, as :meth:`load` takes it."""
         accounts, reports = self._streams.get(stream, {}), self._reports.get(stream, {})
-        if not accounts and not reports:
+        listed = {name: list(texts) for name, texts in self._listed.items()} if stream in self._divided else {}
+        if not accounts and not reports and not listed:
             return {}
         state: dict[str, Any] = {"accounts": {name: account.state for name, account in accounts.items()}}
-        return {**state, "reports": list(reports.values())} if reports else state
+        return state | ({"reports": list(reports.values())} if reports else {}) | ({"listed": listed} if listed else {})
 
     def delivered_together(self, stream: str) -> list[str]:
         """The chosen streams that one read delivers."""
@@ -202,10 +215,12 @@ class StateLedger(Ledger):
         )
 
     def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
-        self._accounts[stream] = tuple(accounts)
+        if self._listed.get(stream, ()) != tuple(accounts):
+            self._listed[stream] = tuple(accounts)
+            self.unstored += 1
 
     def accounts(self, source: str, stream: str) -> tuple[str, ...]:
-        return self._accounts.get(stream, ())
+        return self._listed.get(stream, ())
 
     def record_run(self, run: RunRecord) -> None:
         """No effect."""
