@@ -110,19 +110,19 @@ class Csv:
     def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
         records = CsvRecords(file, self.delimiter)
         names = records.columns
-        delivered = [place for place, name in enumerate(names) if name not in erasure.columns]
-        gone = [place for place, name in enumerate(names) if name in erasure.columns]
-        nested = [(place, erasure.nested[name]) for place, name in enumerate(names) if name in erasure.nested]
-        yield self._header(names[place] for place in delivered), 0
+        delivered = [index for index, name in enumerate(names) if name not in erasure.columns]
+        gone = [index for index, name in enumerate(names) if name in erasure.columns]
+        nested = [(index, erasure.nested[name]) for index, name in enumerate(names) if name in erasure.nested]
+        yield self._header(names[index] for index in delivered), 0
         for block in records:
             rows = records.cells(block)
-            lost = [any(row[place] for place in gone) for row in rows]
-            for place, clean in nested:
+            lost = [any(row[index] for index in gone) for row in rows]
+            for index, clean in nested:
                 for number, row in enumerate(rows):
-                    if row[place] and (cleaned := clean(_text_of(row[place]))) != _text_of(row[place]):
+                    if row[index] and (cleaned := clean(_text_of(row[index]))) != _text_of(row[index]):
                         lost[number] = True
-                        row[place] = "" if cleaned is None else _cell_of(cleaned)
-            lines = [self.delimiter.join([row[place] for place in delivered]) + "\r\n" for row in rows]
+                        row[index] = "" if cleaned is None else _cell_of(cleaned)
+            lines = [self.delimiter.join([row[index] for index in delivered]) + "\r\n" for row in rows]
             yield "".join(lines).encode(), sum(lost)
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
@@ -230,10 +230,10 @@ class CsvRecords:
 
     def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[tuple[Hashable, ...]]:
         try:
-            places = [self.columns.index(name) for name in columns]
+            indexes = [self.columns.index(name) for name in columns]
             csv.field_size_limit(_LONGEST_CELL)
             rows = csv.reader((record.decode() for record in block), delimiter=self.delimiter, strict=True)
-            keys = [tuple([row[place] for place in places]) for row in rows]
+            keys = [tuple([row[index] for index in indexes]) for row in rows]
         except (csv.Error, IndexError, UnicodeDecodeError) as error:
             raise ValueError(str(error)) from error
         if len(keys) != len(block):
@@ -249,8 +249,8 @@ class CsvRecords:
         declared = tuple(column.name for column in layout.columns)
         if declared == self.columns:
             return block
-        places = [self.columns.index(name) if name in self.columns else None for name in declared]
+        indexes = [self.columns.index(name) if name in self.columns else None for name in declared]
         return [
-            (self.delimiter.join("" if place is None else row[place] for place in places) + "\r\n").encode()
+            (self.delimiter.join("" if index is None else row[index] for index in indexes) + "\r\n").encode()
             for row in self.cells(block)
         ]
