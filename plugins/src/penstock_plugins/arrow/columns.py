@@ -174,7 +174,7 @@ def _reason(column: Column, value: Any, type_: Any) -> str:
 
 
 @define(eq=False, repr=False)
-class Fitting:
+class FittingRows:
     """The rows of one partition, converted; ``unfit``: those that were rejected. ``target`` is named in errors."""
 
     columns: Columns

@@ -9,7 +9,7 @@ import pyarrow as pa
 from attrs import define, field
 from penstock import Batch, Layout, LedgerEntry, Partition, fault_point
 
-from penstock_plugins.arrow.columns import Columns, Fitting
+from penstock_plugins.arrow.columns import Columns, FittingRows
 from penstock_plugins.sink_support.sql_tables import identifier
 from penstock_plugins.sink_support.unfit import Omissions, entry_without
 
@@ -25,7 +25,7 @@ class _Buffer:
     """The rows of one stream of a partition: some in memory, the others in a temporary table."""
 
     layout: Layout
-    fitting: Fitting
+    fitting: FittingRows
     temporary_table: str | None = None
     batches: list[Any] = field(factory=list)
     size: int = 0
@@ -41,7 +41,7 @@ class DuckWriter:
         self._layouts = layouts
         self._partition = partition
         self._buffers: Mapping[str, _Buffer] = {
-            layout.stream: _Buffer(layout, Fitting(Columns.of(layout, self._tables.scale), target.name))
+            layout.stream: _Buffer(layout, FittingRows(Columns.of(layout, self._tables.scale), target.name))
             for layout in layouts
         }
 
@@ -66,13 +66,13 @@ class DuckWriter:
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
         omissions = [Omissions(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        fitting = entry_without(entry, omissions, self._target.name)
+        entry = entry_without(entry, omissions, self._target.name)
         for buffer in self._buffers.values():
             self._tables.make(buffer.layout)
             self._store(buffer)
-        return fitting
+        return entry
 
-    def replace(self, fitting: LedgerEntry) -> None:
+    def replace(self, entry: LedgerEntry) -> None:
         """The changes of a commit, within a transaction."""
         fault_point("duckdb.begun")
         for buffer in self._buffers.values():
@@ -80,7 +80,7 @@ class DuckWriter:
             if buffer.layout.kind == "changes" and buffer.layout.derived_by:
                 self._target.note_emptied(buffer.layout.stream)
         fault_point("duckdb.written")
-        self._target.ledger.deliver(fitting)
+        self._target.ledger.deliver(entry)
         fault_point("duckdb.recorded")
 
     def _replace(self, buffer: _Buffer) -> None:

@@ -49,7 +49,7 @@ class FileWriter:
         if batch.rows:
             self.drafts[batch.layout.stream].rows(batch.rows)
 
-    def fitting(self, entry: LedgerEntry) -> LedgerEntry:
+    def without_unfit(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
         omissions = [Omissions(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
         return entry_without(entry, omissions, self._files.shown)
@@ -78,7 +78,7 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
     staged: list[Staged | Exception] = []
     for writer, entry in commits:
         try:
-            fitting = writer.fitting(entry)
+            entry = writer.without_unfit(entry)
             of = entry.partition.without_day if writer.to_merge else entry.partition
             placed = tuple(
                 [
@@ -86,7 +86,7 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
                     for stream, draft in writer.drafts.items()
                 ]
             )
-            staged.append(Staged(entry=fitting, files=placed, to_merge=writer.to_merge))
+            staged.append(Staged(entry=entry, files=placed, to_merge=writer.to_merge))
         except Exception as error:
             writer.abort()
             staged.append(error)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from attrs import define, field, frozen
 from penstock import Column, Erasure, Layout
 
-from penstock_plugins.arrow.columns import Columns, Fitting, described, type_of
+from penstock_plugins.arrow.columns import Columns, FittingRows, described, type_of
 from penstock_plugins.files.codec import RedeclaredError
 from penstock_plugins.sink_support.sink_settings import SCALE
 from penstock_plugins.sink_support.unfit import Unfit
@@ -56,7 +56,7 @@ class Parquet:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}
 
     def encoder(self, layout: Layout) -> "ParquetEncoder":
-        return ParquetEncoder(Fitting(Columns.of(layout, self.decimal_scale), "Parquet"))
+        return ParquetEncoder(FittingRows(Columns.of(layout, self.decimal_scale), "Parquet"))
 
     def read(self, file: BinaryIO) -> "ParquetRecords":
         return ParquetRecords(file, self.decimal_scale)
@@ -103,24 +103,24 @@ class ParquetEncoder:
     Makes one Parquet file. Row groups are written when their columns take ``ROW_GROUP_BYTES``, and at the end.
     """
 
-    rows_of: Fitting
+    fitting: FittingRows
     _batches: list[Any] = field(factory=list, init=False)
     _size: int = field(default=0, init=False)
     _pipe: _Pipe = field(factory=_Pipe, init=False)
     _writer: Any = field(default=None, init=False)
 
     def begin(self) -> bytes:
-        layout, schema = self.rows_of.columns.layout, self.rows_of.columns.schema
+        layout, schema = self.fitting.columns.layout, self.fitting.columns.schema
         about = {_ABOUT: _about(layout)}
         self._writer = _writer(self._pipe, schema.with_metadata({**schema.metadata, **about}), layout)
         return self._pipe.taken()
 
     @property
     def unfit(self) -> Sequence[Unfit]:
-        return self.rows_of.unfit
+        return self.fitting.unfit
 
     def rows(self, rows: Sequence[Any]) -> bytes:
-        return self.block(self.rows_of.batch(rows))
+        return self.block(self.fitting.batch(rows))
 
     def block(self, block: Any) -> bytes:
         self._batches.append(block)

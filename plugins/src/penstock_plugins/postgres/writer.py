@@ -174,10 +174,10 @@ class PostgresWriter:
 
     def _try(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         """One transaction. Returns the entry as it was recorded."""
-        fitting = self._without_omissions(entry)
-        self._delivery.prepare(fitting)
+        entry = self._without_omissions(entry)
+        self._delivery.prepare(entry)
         with self._database.transaction():
-            written = self._delivery.write(fitting, delete_first=delete_first)
+            written = self._delivery.write(entry, delete_first=delete_first)
             self._target.tables.check_unchanged(self.tables)
         return written
 
