@@ -163,7 +163,7 @@ class DuckTarget(BaseTarget):
             return
         compared = ComparedTable(
             stream=name,
-            place=f"{self.source}.{name}",
+            name=f"{self.source}.{name}",
             day=identifier(columns[-1]) if first.day is not None and table.types[columns[-1]] == "DATE" else None,
             parameter="?",
             has_column=table.types.__contains__,

@@ -107,10 +107,7 @@ class NewRows:
         chunk, unfit = self._formatter.chunk(rows)
         if chunk.rows:
             if self.chunks and self.chunks[-1].columns == chunk.columns:
-                last = self.chunks[-1]
-                last.blocks += chunk.blocks
-                last.rows += chunk.rows
-                last.size += chunk.size
+                self.chunks[-1].extend(chunk)
             else:
                 self.chunks.append(chunk)
             self.held_bytes += chunk.size

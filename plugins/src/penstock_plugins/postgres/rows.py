@@ -55,6 +55,12 @@ class Chunk:
         """The chunk of these JSON arrays, one for each row."""
         return cls(columns, [b"".join(lines)], len(lines), sum(map(len, lines)))
 
+    def extend(self, further: "Chunk") -> None:
+        """Add the rows of a chunk with the same columns."""
+        self.blocks += further.blocks
+        self.rows += further.rows
+        self.size += further.size
+
     def stream(self) -> Iterator[bytes]:
         """The rows as ``COPY ... (format csv, null 'null')`` reads them."""
         for block in self.blocks:
@@ -139,15 +145,11 @@ class CopyFormatter:
         chunk, unfit = Chunk(columns), []
         for row in rows:
             try:
-                row_chunk = self._encoded(columns, [row])
+                chunk.extend(self._encoded(columns, [row]))
             except ENCODING_ERRORS as error:
                 values = {name: getattr(row, name) for name in columns}
                 column, reason = self._culprit(columns, row, error)
                 unfit.append(self._unfit(values, column, reason))
-            else:
-                chunk.blocks += row_chunk.blocks
-                chunk.rows += 1
-                chunk.size += row_chunk.size
         return chunk, unfit
 
     def _culprit(self, columns: tuple[str, ...], row: Any, error: Exception) -> tuple[str | None, str]:

@@ -48,7 +48,7 @@ class Verification:
         has_days = entries[0].partition.day is not None and table.types[short(columns[-1])] in ("date", NAIVE)
         compared = ComparedTable(
             stream=stream,
-            place=name,
+            name=name,
             day=quoted(columns[-1]) if has_days else None,
             parameter="%s",
             has_column=lambda column: short(column) in table.types,

@@ -57,7 +57,7 @@ class Condition(NamedTuple):
 @frozen(kw_only=True, eq=False, repr=False)
 class ComparedTable:
     """
-    The table of a stream, as it is compared with the ledger. ``place``: its name in messages. ``day``: the SQL of the
+    The table of a stream, as it is compared with the ledger. ``name``: in messages. ``day``: the SQL of the
     column of a partition's day; None if it has none. ``parameter``: what stands for a value in a statement.
 
     ``read``: for the columns of a partition, measures and a condition, the rows of a query: the columns as texts, the
@@ -66,7 +66,7 @@ class ComparedTable:
     """
 
     stream: str
-    place: str
+    name: str
     day: str | None
     parameter: str
     has_column: Callable[[str], bool]
@@ -99,7 +99,7 @@ class ComparedTable:
                 yield Difference(partition=entry.partition, what=f"{self.stream}: {difference}")
         for values, content in contents.items() if self.is_ours else ():
             partition = Partition(stream=of, values=tuple(zip(columns, values, strict=True)))
-            what = f"{self.stream}: {content.rows} rows in {self.place}"
+            what = f"{self.stream}: {content.rows} rows in {self.name}"
             yield Difference(partition=partition, what=what, uncounted=True)
 
     def _difference(self, entry: LedgerEntry, content: Content) -> str:
@@ -107,7 +107,7 @@ class ComparedTable:
         delivered = rows_in(entry, self.stream)
         if content.rows == delivered:
             return _other_sum(entry, content.sums)
-        return f"{content.rows} rows in {self.place}, {delivered} were delivered" if delivered or self.is_ours else ""
+        return f"{content.rows} rows in {self.name}, {delivered} were delivered" if delivered or self.is_ours else ""
 
 
 def _measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
