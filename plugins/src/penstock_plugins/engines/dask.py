@@ -67,17 +67,20 @@ class Dask:
     @property
     def workers(self) -> int:
         with self._connected():
-            try:
-                self.client.wait_for_workers(1, timeout=CONNECT_S)
-            except TimeoutError:
-                raise UsageError(
-                    f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
-                ) from None
+            self._wait_for_worker()
             return self.shards or len(self.client.nthreads())
 
+    def _wait_for_worker(self) -> None:
+        try:
+            self.client.wait_for_workers(1, timeout=CONNECT_S)
+        except TimeoutError:
+            raise UsageError(
+                f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
+            ) from None
+
     def check(self, trial: Trial) -> None:
-        assert self.workers
         with self._connected():
+            self._wait_for_worker()
             try:
                 results = self.client.run(trial, on_error="return", callback_timeout=CHECK_S)
             except TimeoutError:
