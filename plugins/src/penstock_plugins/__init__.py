@@ -1,5 +1,10 @@
 """
-The plugin that comes with penstock: sinks for files and standard output, and the components that connectors share.
+The plugin that comes with penstock: sinks, the components that connectors share, commands, engines and telemetry.
+
+Sinks: ``files``, ``postgres`` and ``duckdb``, which share ``sink_support``, with ``arrow`` for typed columns; they are
+listed in ``sink_kinds``. Components: ``tokens`` and ``signatures`` (authenticators), ``paging`` and ``polling``.
+Further: ``integrations`` (other tools), ``scaffold`` (``penstock new``), ``status_page`` (``penstock page``),
+``engines``, ``telemetry``; ``extras`` names the libraries that are missing.
 
 This module is imported to find out what is offered, so it imports the marker only.
 """

@@ -1,5 +1,6 @@
 """
-Runs as spans and metrics of OpenTelemetry, and the results of the last runs as a text file for Prometheus' exporter.
+Runs as spans and metrics of OpenTelemetry (``open_telemetry``), and the results of the last runs as a text file for
+Prometheus' exporter (``textfile``).
 
 All follow the events of a run. Spans and metrics are made where the process has loaded OpenTelemetry, since without an
 SDK that was set up nobody would receive them; files where ``PENSTOCK_METRICS_DIR`` names a directory.
