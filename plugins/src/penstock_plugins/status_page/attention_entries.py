@@ -122,7 +122,7 @@ def _first_cell(
         "not read": REJECTED,
     }
     for problem in same_reason:
-        stream, letter = streams.get((target, problem.source, problem.stream)), letters.get(problem.kind)
+        stream, letter = streams.get(Place(target, problem.source, problem.stream)), letters.get(problem.kind)
         if stream is not None and letter is not None and account_of(problem) in stream.accounts:
             day = stream.states(account_of(problem)).find(letter)
             if day >= 0:

@@ -57,7 +57,7 @@ def content(facts: Facts) -> Content:
     streams, runs = streams_of(facts), facts.runs_by_source()
     by_source: dict[tuple[str, str], list[StreamContent]] = {}
     for place, stream in streams.items():
-        by_source.setdefault(place[:2], []).append(stream)
+        by_source.setdefault((place.target, place.source), []).append(stream)
     blocks: list[Mapping[str, Any]] = []
     targets = []
     for target in facts.status.targets:

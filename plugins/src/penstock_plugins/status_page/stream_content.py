@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field, frozen
 from penstock import mask
@@ -23,7 +23,14 @@ STATES = (FAILED, MISSING, TRUNCATED, REJECTED, OPEN_RESTATED, OPEN, FINAL_RESTA
 """The letters of states. A day with several states shows the first of them in this order."""
 
 Account = tuple[str, ...]
-Place = tuple[str, str, str]  # target, source, stream
+
+
+class Place(NamedTuple):
+    """Where a stream is: in a target, of a source."""
+
+    target: str
+    source: str
+    stream: str
 
 
 @frozen(kw_only=True)
@@ -66,13 +73,8 @@ class StreamContent:
 
     @property
     def measures(self) -> list[str]:
-        names = {
-            name: None
-            for partitions in self.partitions.values()
-            for partition in partitions.values()
-            for name in partition.sums
-        }
-        return list(names)
+        of_days = [partition for partitions in self.partitions.values() for partition in partitions.values()]
+        return list(dict.fromkeys(name for partition in of_days for name in partition.sums))
 
     def states(self, account: Account) -> str:
         """One letter per day."""
@@ -94,7 +96,7 @@ class StreamContent:
         by_account = [self.partitions.get(account, {}) for account in self.accounts]
         by_day = [[partitions[day] for partitions in by_account if day in partitions] for day in range(self.days)]
         return {
-            "name": self.place[2],
+            "name": self.place.stream,
             "dated": self.dated,
             "measures": measures,
             "states": "".join(map(_of_all, zip(*states.values(), strict=True))),
@@ -148,7 +150,8 @@ class StreamContent:
             "notes": notes,
             "changes": changes,
             "again": [
-                read_again(*self.place[:2], self.place[2:], [account]) for account in self.accounts
+                read_again(self.place.target, self.place.source, [self.place.stream], [account])
+                for account in self.accounts
             ],  # without the day
             "rejected": show_rejected(self.place),
         }
@@ -162,7 +165,7 @@ class StreamContent:
                     by_closing.setdefault(epoch_s(partition.open_until), []).append((account, day))
         return [
             {
-                "stream": self.place[2],
+                "stream": self.place.stream,
                 "closes": closes,
                 "accounts": len({account for account, _ in closing}),
                 "partitions": len(closing),
@@ -196,19 +199,19 @@ def streams_of(facts: Facts) -> dict[Place, StreamContent]:
     for target in facts.status.targets:
         for source in target.sources:
             for status in source.streams:
-                place = (target.target, source.source, status.stream)
+                place = Place(target.target, source.source, status.stream)
                 if place not in contents:
                     dated = status.first_day is not None
                     days = (facts.last - facts.first).days + 1 if dated else 1
                     contents[place] = StreamContent(place=place, first=facts.first, days=days, dated=dated, accounts={})
                 contents[place].accounts[account_of(status)] = status
     for partition in facts.partitions:
-        stream = contents.get((partition.target, partition.source, partition.stream))
+        stream = contents.get(Place(partition.target, partition.source, partition.stream))
         day = stream.position(partition.day) if stream is not None else None
         if stream is not None and day is not None:  # a run may have added it after the status was read
             stream.partitions.setdefault(account_of(partition), {})[day] = partition
     for change in facts.changes:
-        stream = contents.get((change.target, change.source, change.stream))
+        stream = contents.get(Place(change.target, change.source, change.stream))
         day = stream.position(change.day) if stream is not None else None
         if stream is not None and day is not None:
             stream.changes.setdefault((account_of(change), day), []).append(change)
@@ -303,5 +306,4 @@ def read_again(target: str, source: str, streams: Sequence[str], accounts: Seque
 
 
 def show_rejected(place: Place) -> str:
-    target, source, stream = place
-    return shlex.join(["penstock", "rejected", "show", source, "--to", target, "--stream", stream])
+    return shlex.join(["penstock", "rejected", "show", place.source, "--to", place.target, "--stream", place.stream])
