@@ -5,7 +5,7 @@ The command ``penstock new``: questions, options, and the files on disk.
 import keyword
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import click
@@ -122,26 +122,32 @@ def _choices(name: str, sample: str, read: Sample, options: dict[str, Any]) -> C
     )
 
 
-def _address(sample: str, read: Sample, base_url: str | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """The base URL, and path and query of the stream as far as the sample shows them."""
-    origin, path, query = _address_of(sample) if _is_url(sample) else ("", "", ())
-    linked, linked_path, _ = _address_of(read.url) if read.url else ("", "", ())
-    base_url = base_url or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
+class _Address(NamedTuple):
+    """Where a stream is at its provider, as far as it is known. ``origin``: without a login."""
+
+    origin: str = ""
+    path: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+
+
+def _address(sample: str, read: Sample, base_url: str | None) -> _Address:
+    """The base URL as the origin, and path and query of the stream as far as the sample shows them."""
+    stated, linked = _address_of(sample), _address_of(read.url)
+    base_url = base_url or stated.origin or _asked("--base-url", "Where does the provider answer?", None, linked.origin)
     _check_url("--base-url", base_url)
     base_url = base_url.rstrip("/")
-    if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
-        path = f"{linked}{linked_path}".removeprefix(base_url)
-    return base_url, path, query
+    link = f"{linked.origin}{linked.path}"
+    path = stated.path or (link.removeprefix(base_url) if link.startswith(f"{base_url}/") else "")
+    return _Address(base_url, path, stated.query)
 
 
-def _address_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """Origin (without a login), path and parameters of a sample's URL."""
-    address = urlsplit(url)
-    return (
-        f"{address.scheme}://{address.netloc.rpartition('@')[2]}",
-        address.path or "/",
-        tuple(parse_qsl(address.query, keep_blank_values=True)),
-    )
+def _address_of(sample: str) -> _Address:
+    """The address of a sample's URL; of a file none is known."""
+    if not _is_url(sample):
+        return _Address()
+    url = urlsplit(sample)
+    query = tuple(parse_qsl(url.query, keep_blank_values=True))
+    return _Address(f"{url.scheme}://{url.netloc.rpartition('@')[2]}", url.path or "/", query)
 
 
 def _kind_and_paging(read: Sample, stream: str, options: dict[str, Any]) -> tuple[Any, str]:
@@ -164,7 +170,7 @@ def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None
     if sample is None:
         return None
     read = read_sample(_body("--parent", sample))
-    _, path, query = _address_of(sample) if _is_url(sample) else ("", "", ())
+    _, path, query = _address_of(sample)
     name = _stream_name(path or sample, read)
     _check_name("--parent", name)
     if name == child:
