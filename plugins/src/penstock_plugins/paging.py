@@ -125,15 +125,13 @@ class Paged(SinglePage):
             return value
         if value in (0, 1, "0", "1"):
             return bool(int(value))
-        raise PagingError(f"{self.more} should state whether there is another page, and is {value!r}").at(
-            request=page.request
-        )
+        raise _fault(page, f"{self.more} should state whether there is another page, and is {value!r}")
 
     def _goes_on(self, page: Page) -> bool:
         """Whether a further page is requested of a listing that counts, where the answer states no number of pages."""
         more = self._states_more(page)
         if more and page.count == 0:
-            raise PagingError(f"{self.more} states another page, and this one is empty").at(request=page.request)
+            raise _fault(page, f"{self.more} states another page, and this one is empty")
         if more is not None:
             return more
         return page.count > 0 and (not self.short_page_ends or page.count >= page.longest)
@@ -312,15 +310,11 @@ class Cursor(Paged):
         if self.header is not None and cursor == "null":  # a header has no other null
             named = False
         if more and not named:
-            raise PagingError(f"{self.more} states another page, and {self.header or self.member} does not name it").at(
-                request=page.request
-            )
+            raise _fault(page, f"{self.more} states another page, and {self.header or self.member} does not name it")
         if not named or more is False:
             return None
         if isinstance(cursor, (dict, list)):
-            raise PagingError(f"{self.member} should be a cursor, and is {type(cursor).__name__}").at(
-                request=page.request
-            )
+            raise _fault(page, f"{self.member} should be a cursor, and is {type(cursor).__name__}")
         return self._with(page.request, self.param, cursor)
 
 
@@ -345,9 +339,9 @@ class Link(Paged):
         link = member_of(page, self.member) if self.member is not None else self._in_header(page.response)
         more = self._states_more(page)
         if link is not None and not isinstance(link, str):
-            raise PagingError(f"{self.member} should be a link, and is {type(link).__name__}").at(request=page.request)
+            raise _fault(page, f"{self.member} should be a link, and is {type(link).__name__}")
         if more and not link:
-            raise PagingError(f"{self.more} states another page, and there is no link to it").at(request=page.request)
+            raise _fault(page, f"{self.more} states another page, and there is no link to it")
         if not link or more is False:
             return None
         following = Request.link(page.request.full_url, link, keep_scheme=self.keep_scheme)
@@ -369,11 +363,15 @@ def _links(header: str) -> Iterator[tuple[str, list[str]]]:
         yield link[1].strip(), (relations[1] or relations[2] or "").lower().split() if relations else []
 
 
+def _fault(page: Page, text: str) -> PagingError:
+    return PagingError(text).at(request=page.request)
+
+
 def member_of(page: Page, path: str) -> Any:
     """The member of an answer in JSON, None without it: what the envelope read of it, else what the body has there."""
     if path in page.answer.head:
         return page.answer.head[path]
     read = Envelope(head=(path,))(page.response)
     if page.count and (read.problem is not None or any(items.format == "array" for items in read.items)):
-        raise PagingError(f"{path} is read of an answer whose body is no JSON object").at(request=page.request)
+        raise _fault(page, f"{path} is read of an answer whose body is no JSON object")
     return read.head.get(path)
