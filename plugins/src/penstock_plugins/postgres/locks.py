@@ -43,16 +43,16 @@ class SourceLock:
 
     def __init__(self, database: "Database") -> None:
         self._database = database
+        self.first = False  # nobody else holds it: what a crash left can be recovered
         self._taken: tuple[str, int, LockShare | None] | None = None
 
-    def take(self, source: str, *, wait_ms: int, lock_share: LockShare | None = None) -> bool:
+    def take(self, source: str, *, wait_ms: int, lock_share: LockShare | None = None) -> None:
         """
         Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
         seconds, since a server may need a moment to detect that a client was killed.
 
-        With a lock share, it takes the lock together with all others of its division, and the lock of its own name.
-        Returns whether nobody else holds the source's lock: then a process with a lock share holds it alone until it
-        calls :meth:`share`, and the others wait for that.
+        With a lock share, it takes the lock together with all others of its division, and the lock of its own name. The
+        first of them holds it alone until it calls :meth:`share`, and the others wait for that.
 
         Raises LockHeldError.
         """
@@ -60,10 +60,10 @@ class SourceLock:
         key = lock_key(source)
         if lock_share is not None:
             self._take(lock_key(f"{source} {lock_share.name}"), f"{lock_share.name} of {source}", wait_ms)
-        if self._database.value("select pg_try_advisory_lock(%s)", (key,)):
-            return True
-        self._take(key, source, wait_ms, shared=lock_share is not None)
-        return lock_share is None
+        self.first = bool(self._database.value("select pg_try_advisory_lock(%s)", (key,)))
+        if not self.first:
+            self._take(key, source, wait_ms, shared=lock_share is not None)
+            self.first = lock_share is None
 
     def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
         kind = "_shared" if shared else ""
@@ -81,7 +81,8 @@ class SourceLock:
         """Take the lock in a session that was opened again, if the former one was to hold it. Raises LockHeldError."""
         if self._taken is not None:
             source, wait_ms, lock_share = self._taken
-            if self.take(source, wait_ms=max(wait_ms, 1000), lock_share=lock_share):
+            self.take(source, wait_ms=max(wait_ms, 1000), lock_share=lock_share)
+            if self.first:
                 self.share()
 
     def share(self) -> None:

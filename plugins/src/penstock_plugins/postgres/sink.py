@@ -75,18 +75,18 @@ class PostgresSink(BaseSink):
         self, source: str, run_id: str, streams: Sequence[str] = (), *, lock_share: LockShare | None = None
     ) -> "PostgresTarget":
         self._check_names(source, streams)
-        database, ledger, first = self._connect(source, run_id, lock_share)
+        database, ledger = self._connect(source, run_id, lock_share)
         with closed_on_error(database):
             target = PostgresTarget(self, database, ledger, source)
             if lock_share is not None:
-                ledger.check_division(source, lock_share.division, first=first)
-            if first:
+                ledger.check_division(source, lock_share.division, first=database.lock.first)
+            if database.lock.first:
                 target.recover()
                 database.lock.share()
         return target
 
-    def _connect(self, source: str, run_id: str, lock_share: LockShare | None) -> tuple[Database, PostgresLedger, bool]:
-        """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
+    def _connect(self, source: str, run_id: str, lock_share: LockShare | None) -> tuple[Database, PostgresLedger]:
+        """A session that holds the lock of the source, and its ledger."""
         database = Database(self.dsn, application=application_name(run_id), monotonic=self.monotonic)
         with closed_on_error(database):
             with database.explained():
@@ -94,7 +94,7 @@ class PostgresSink(BaseSink):
                 wait_ms = self.lock_wait_ms
                 if lock_share is not None and division_of(database, self.ledger_schema, source) == lock_share.division:
                     wait_ms *= SHARE_WAIT_FACTOR
-                first = database.lock.take(source, wait_ms=wait_ms, lock_share=lock_share)
+                database.lock.take(source, wait_ms=wait_ms, lock_share=lock_share)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
@@ -104,13 +104,13 @@ class PostgresSink(BaseSink):
                 guard=lambda: database.lock.owned_sql(source),
                 retention=self.retention,
             )
-        return database, ledger, first
+        return database, ledger
 
     def adopt(
         self, source: str, run_id: str, streams: Sequence[Sequence[Layout]], place: str, *, confirmed: bool
     ) -> Adoption:
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
-        database, ledger, _ = self._connect(source, run_id, None)
+        database, ledger = self._connect(source, run_id, None)
         try:
             tables = self._tables(database, ledger, source, streams)
             return adopt(tables, list(chain(*streams)), place, confirmed=confirmed)

@@ -74,7 +74,7 @@ class Tables:
         self.ledger = ledger
         self.source = source
         self.location_of = location_of
-        self._tables: dict[str, tuple[Layout, Table]] = {}
+        self._tables: dict[str, Table] = {}
         self._added: dict[str, frozenset[str]] = {}
         self.notices: list[str] = []
         self._refused: dict[str, SinkError] = {}
@@ -121,10 +121,10 @@ class Tables:
         """
         if (refused := self._refused.get(layout.stream)) is not None:
             raise refused
-        prepared = self._tables.get(layout.stream)
-        if prepared is None or prepared[0] != layout:
-            prepared = self._tables[layout.stream] = (layout, self._make_or_change(layout))
-        return prepared[1]
+        table = self._tables.get(layout.stream)
+        if table is None or table.layout != layout:
+            table = self._tables[layout.stream] = self._make_or_change(layout)
+        return table
 
     def _make_or_change(self, layout: Layout) -> Table:
         for _ in range(locks.CHANGE_TRIES):
