@@ -206,10 +206,10 @@ def test_a_large_slice_is_committed_by_itself(tmp_path: Path, monkeypatch: pytes
 class FailingLedger(SqliteLedger):
     """It cannot hold the failure of the second day."""
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        if partition.values[-1][1] == DAYS[1]:
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
+        if any(partition.values[-1][1] == DAYS[1] for partition, _ in failures):
             raise SinkError("cannot hold it")
-        super().fail(source, partition, error, run_id)
+        super().fail_all(source, failures, run_id)
 
 
 class FailingSink(MemorySink):

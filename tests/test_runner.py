@@ -375,7 +375,7 @@ def test_a_partition_that_fails_affects_no_other(tmp_path: Path) -> None:
 class Gone(SqliteLedger):
     """A ledger that can be read and notes no failure."""
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
         raise SinkError("the connection is lost")
 
 

@@ -128,7 +128,7 @@ def test_a_delivery_replaces_the_one_before(ledger):
     Rejected records and error of the former reading go with it.
     """
     ledger.deliver(evolve(DELIVERY, rejected_records=(BAD, evolve(BAD, path="$[4]"))))
-    ledger.fail("talroo", DAY, "down", "r2")
+    ledger.fail_all("talroo", [(DAY, "down")], "r2")
     other = evolve(BAD, path="$[9]")
     ledger.deliver(evolve(DELIVERY, version=1, rows=7, rejected_records=(other,)))
 
@@ -142,8 +142,8 @@ def test_a_failure_leaves_the_delivery(ledger):
     A failure after a delivery keeps its facts and version, with the error and the number of attempts beside them.
     """
     ledger.deliver(DELIVERY)
-    ledger.fail("talroo", DAY, "503", "r2")
-    ledger.fail("talroo", DAY, "504", "r3")
+    ledger.fail_all("talroo", [(DAY, "503")], "r2")
+    ledger.fail_all("talroo", [(DAY, "504")], "r3")
 
     assert ledger.entry("talroo", DAY) == evolve(DELIVERY, version=1, error="504", attempts=2)
 
@@ -153,8 +153,8 @@ def test_a_failure_without_a_delivery(ledger):
     A failure before any delivery is recorded as failed, and delivering afterwards is planned on version 0 or on what
     was read back.
     """
-    ledger.fail("talroo", DAY, "503", "r1")
-    ledger.fail("talroo", DAY, "504", "r2")
+    ledger.fail_all("talroo", [(DAY, "503")], "r1")
+    ledger.fail_all("talroo", [(DAY, "504")], "r2")
 
     failed = ledger.entry("talroo", DAY)
     assert (failed.state, failed.error, failed.attempts, failed.run_id) == ("failed", "504", 2, "r2")
@@ -214,8 +214,8 @@ def many(tmp_path: Path, statements: Statements):
             until = NIGHT + timedelta(days=1) if number % 5 == 0 else NIGHT
             ledger.deliver(evolve(DELIVERY, partition=partition, open_until=until, unread_values=2))
     ledger.deliver(evolve(DELIVERY, partition=Partition("jobs", (("advertiser_id", "a"),)), open_until=None))
-    ledger.fail("talroo", day_of("b", date(2026, 3, 30)), "503 | down", "r2")
-    ledger.fail("talroo", day_of("b", date(2026, 4, 2)), "504 | later", "r2")
+    ledger.fail_all("talroo", [(day_of("b", date(2026, 3, 30)), "503 | down")], "r2")
+    ledger.fail_all("talroo", [(day_of("b", date(2026, 4, 2)), "504 | later")], "r2")
     statements.clear()
     yield ledger
     ledger.close()
@@ -555,7 +555,7 @@ def test_no_secret_gets_in(ledger):
     Secret("hunter2hunter2")
     text = "password hunter2hunter2"
     ledger.deliver(evolve(DELIVERY, rejected_records=(evolve(BAD, reason=text, raw=text, path=text),)))
-    ledger.fail("talroo", DAY, text, "r1")
+    ledger.fail_all("talroo", [(DAY, text)], "r1")
     ledger.record_run(RunRecord(run_id="r1", source="talroo", started_at=NIGHT, report={"errors": [{text: text}]}))
     ledger.submit(
         PendingReport(
@@ -603,7 +603,7 @@ def _foreign(path: Path) -> None:
 def _cut(path: Path) -> None:
     ledger = SqliteLedger(path)
     for number in range(200):
-        ledger.fail("talroo", Partition("clicks", (("n", str(number)),)), "x" * 100, "r1")
+        ledger.fail_all("talroo", [(Partition("clicks", (("n", str(number)),)), "x" * 100)], "r1")
     ledger.close()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -666,7 +666,7 @@ def test_a_full_disk_is_named(ledger, statements):
     connection.execute("pragma max_page_count = 1")
 
     with pytest.raises(SinkError, match="Free some space"):
-        ledger.fail("talroo", Partition("clicks"), "x" * 100_000, "r1")
+        ledger.fail_all("talroo", [(Partition("clicks"), "x" * 100_000)], "r1")
 
     assert ledger.entry("talroo", DAY) == evolve(DELIVERY, version=1)
 
@@ -769,7 +769,7 @@ def test_entries_that_need_attention_are_read_without_the_rest(many, statements)
     flaws = {1: {"rejected": 1}, 2: {"unread_values": 1}, 3: {"truncated": True}, 4: {"reader_version": "v1"}}
     for number, flaw in flaws.items():
         many.deliver(evolve(fine, partition=day_of("a", date(2026, 3, number)), version=2, **flaw))
-    many.fail("talroo", day_of("a", date(2026, 3, 5)), "503", "r2")
+    many.fail_all("talroo", [(day_of("a", date(2026, 3, 5)), "503")], "r2")
     statements.clear()
 
     found = many.entries("talroo", "clicks", accounts=["a"], flawed=True)

@@ -21,7 +21,6 @@ from penstock import (
     BaseTarget,
     Batch,
     ConfigError,
-    Ledger,
     LedgerEntry,
     Partition,
     PluginError,
@@ -348,7 +347,7 @@ def test_problems_of_partitions_with_and_without_an_account_are_found(project: P
     (path,) = tmp_path.rglob("ledger.sqlite")
     ledger = SqliteLedger(path)
     for account in ((), (("shop_id", "7"),)):
-        ledger.fail("shop", Partition("sales", (*account, ("day", str(FIRST)))), f"down {len(account)}", "r")
+        ledger.fail_all("shop", [(Partition("sales", (*account, ("day", str(FIRST)))), f"down {len(account)}")], "r")
     ledger.close()
 
     (target,) = project.status("shop").targets
@@ -638,10 +637,10 @@ def test_a_ledger_that_lacks_a_method_is_refused(server: Server, tmp_path: Path,
     """
     target, readonly = DecliningTarget(), DecliningTarget()
     own = SqliteLedger(tmp_path / "ledger.sqlite")
-    target.ledger = readonly.ledger = other("OtherLedger", own, {"fail", "fail_all"})
+    target.ledger = readonly.ledger = other("OtherLedger", own, {"fail_all"})
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
-    with pytest.raises(PluginError, match=r"^OtherLedger \(.*\) lacks fail, fail_all\. .*extend penstock\.Ledger, and"):
+    with pytest.raises(PluginError, match=r"^OtherLedger \(.*\) lacks fail_all\. .*extend penstock\.Ledger, and"):
         getattr(project, method)("shop", to=sink_of(target, readonly=readonly if method == "plan" else None), **DAYS)
 
     assert (target if method == "run" else readonly).closed
@@ -654,30 +653,6 @@ def test_a_target_that_is_only_read_needs_no_begin(server: Server, tmp_path: Pat
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
 
     assert project.plan("shop", to=sink_of(None, readonly=BaseTarget()), **DAYS).partitions
-
-
-def test_a_ledger_that_records_failures_one_by_one_has_each_once(server: Server, tmp_path: Path) -> None:
-    """
-    A ledger that records failures one by one has each once, also where one of them cannot be recorded.
-    """
-    recorded, refused = list[Partition](), list[Partition]()
-
-    class OneByOne(SqliteLedger):
-        fail_all = Ledger.fail_all
-
-        def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-            (recorded if refused or not recorded else refused).append(partition)
-            if partition in refused:
-                raise TargetError("this text cannot be stored")
-
-    target = DecliningTarget()
-    target.ledger = OneByOne(tmp_path / "ledger.sqlite")
-    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
-
-    result = project.run("shop", to=sink_of(target), **DAYS)
-
-    assert len(recorded) == len(set(recorded)) == len(result.errors) - len(refused) > 1
-    assert not set(recorded) & set(refused)
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_rejected_records_pass_in_a_file(sink: FileSink) -> None:
     worker = sink.open_staging(SOURCE, "r1", request)
     rejected = Rejected(stream="clicks", path="$[0]", reason="is no price", raw='{"token": "of-the-worker", "a": 1}')
     deliver(worker, a_day(), [(CLICKS, [click(1)])], rejected=1, rejected_records=(rejected,))
-    worker.ledger.fail(SOURCE, a_day(2), "refused of-the-worker", "r1")
+    worker.ledger.fail_all(SOURCE, [(a_day(2), "refused of-the-worker")], "r1")
     report = PendingReport(
         source=SOURCE,
         stream="clicks",

@@ -107,7 +107,7 @@ class BothLedgers(Ledger):
     """A worker's ledger, and of the coordinator's what no worker needs."""
 
     def __init__(self, worker: WorkerLedger, coordinator: Any) -> None:
-        self.entries, self.fail, self.fail_all = worker.entries, worker.fail, worker.fail_all
+        self.entries, self.fail_all = worker.entries, worker.fail_all
         self.rejected, self.sources, self.restated = coordinator.rejected, coordinator.sources, coordinator.restated
         self.counts, self.runs, self.record_run = coordinator.counts, coordinator.runs, coordinator.record_run
 

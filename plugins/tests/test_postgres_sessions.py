@@ -612,7 +612,7 @@ def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest
     committed = writer.commit(entry)
     with pytest.raises(LockHeldError):
         sink(dsn).open(SOURCE, "r3")
-    target.ledger.fail(SOURCE, a_day(2), "down", "r2")
+    target.ledger.fail_all(SOURCE, [(a_day(2), "down")], "r2")
     target.close()
 
     assert ended or when == "before"
@@ -659,7 +659,7 @@ def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
     waiting.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
     waiting.spill()
     end_sessions(dsn, "r1")
-    target.ledger.fail(SOURCE, a_day(3), "down", "r1")
+    target.ledger.fail_all(SOURCE, [(a_day(3), "down")], "r1")
     deliver(target, [click(2, report_date=date(2026, 3, 2))], partition=a_day(2))
     with pytest.raises(SinkError, match=r"waited in temporary tables.*run again"):
         waiting.commit(an_entry(target.ledger, a_day(1), rows=1))
@@ -691,7 +691,7 @@ def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pyt
     monkeypatch.setattr("psycopg.connect", connect)
     error = r"could not be reached again|another run writes acme"
     with pytest.raises(PenstockError, match=error):
-        target.ledger.fail(SOURCE, a_day(3), "down", "r1")
+        target.ledger.fail_all(SOURCE, [(a_day(3), "down")], "r1")
     tries = len(tried)
     for _ in range(20):
         with pytest.raises(PenstockError, match=error):

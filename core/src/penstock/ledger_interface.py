@@ -316,16 +316,11 @@ class Ledger(Protocol):
         former ones; raises SinkError when the row's version is not ``entry.version`` any more. Stores version + 1.
         """
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        """Record a failure. A former delivery is kept; the error is added to it."""
-
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
         """
-        Record the failure of each partition as ``fail`` does: all of them, or none. The default, which records one by
-        one, leaves those before an error recorded.
+        Record the failures, each a partition and its error: all of them, or none. A former delivery is kept; the error
+        is added to it.
         """
-        for partition, error in failures:
-            self.fail(source, partition, error, run_id)
 
     def submit(self, report: PendingReport) -> None:
         """Record a submitted report."""

@@ -9,7 +9,6 @@ from attrs import define, field
 
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, defect, sink_errors
-from penstock._plugins.sink_calls import has_own
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError, PluginError
@@ -69,23 +68,24 @@ class Failures:
         failures, self._unrecorded = self._unrecorded, []
         if self.ledger is None or not failures:
             return
-        if has_own(self.ledger, "fail_all"):  # the default records some, and these would be recorded twice
-            try:
-                with sink_errors(type(self.ledger).__name__):
-                    self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
-            except PenstockError:
-                pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
-            else:
-                return
-        for partition, text in failures:
-            try:
-                with sink_errors(type(self.ledger).__name__):
-                    self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)
-            except PluginError:
-                raise
-            except PenstockError as error:  # the target is lost: only the report has the failure
-                note = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
-                self.log.note_once(str(error), note)
+        try:
+            self._record(self.ledger, failures)
+        except PenstockError:  # one text that the ledger cannot hold, or a lost session, which is opened again below
+            for failure in failures:
+                self._record_alone(self.ledger, failure)
+
+    def _record_alone(self, ledger: Ledger, failure: tuple[Partition, str]) -> None:
+        try:
+            self._record(ledger, [failure])
+        except PluginError:
+            raise
+        except PenstockError as error:  # the target is lost: only the report has the failure
+            note = f"{failure[0]}, and what fails after it, is not recorded in the ledger: {error}"
+            self.log.note_once(str(error), note)
+
+    def _record(self, ledger: Ledger, failures: Sequence[tuple[Partition, str]]) -> None:
+        with sink_errors(type(ledger).__name__):
+            ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails."""

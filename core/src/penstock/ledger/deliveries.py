@@ -4,6 +4,7 @@ What changes a partition in the ledger: deliveries, failures, restatements; and 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -149,16 +150,13 @@ class Deliveries(PartitionQueries):
             where = f"source = ? and stream = ? and partition {self.in_texts}"
             self._sql(f"delete from {{t}}rejected where {where}", *key, json_text(texts))
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        failed = column_values(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
-        values = {**failed, "error": mask(error), "attempts": 1}.values()
-        self._sql(_FAIL, source, partition.stream, partition.text, 0, *values)
-
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :meth:`penstock.ledger_interface.Ledger.fail_all`."""
-        with self._transaction():
+        # A statement alone needs no transaction, and is sent again where its session was lost.
+        with self._transaction() if len(failures) > 1 else nullcontext():
             for partition, error in failures:
-                self.fail(source, partition, error, run_id)
+                failed = column_values(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
+                values = {**failed, "error": mask(error), "attempts": 1}.values()
+                self._sql(_FAIL, source, partition.stream, partition.text, 0, *values)
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
         by_stream: dict[str, list[str]] = {}

@@ -177,11 +177,7 @@ class WorkerLedger(Ledger):
         )
         return entries
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        self._remote.fail(source, partition, mask(error), run_id)
-
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :meth:`penstock.ledger_interface.Ledger.fail_all`."""
         self._remote.fail_all(source, [(partition, mask(error)) for partition, error in failures], run_id)
 
     def submit(self, report: PendingReport) -> None:

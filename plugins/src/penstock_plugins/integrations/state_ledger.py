@@ -182,7 +182,7 @@ class StateLedger(Ledger):
         if changed or self.unstored:
             self.unstored += 1
 
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
         """No effect: a day that failed is not final."""
 
     def submit(self, report: PendingReport) -> None:

@@ -84,7 +84,7 @@ class LedgerTests(Suite):
         for day in (1, 2):
             deliver(target, a_lead_day(day), [(LEADS, [lead(day)])])
         target.finish("leads")
-        ledger_of(target).fail(SOURCE, a_day(6), "HTTP 500", "r1")
+        ledger_of(target).fail_all(SOURCE, [(a_day(6), "HTTP 500")], "r1")
         target.close()
         opened = self.sink(place).open_readonly(SOURCE)
         assert opened is not None
