@@ -95,6 +95,14 @@ def with_a_secret_object(settings: Any, slice_: Slice) -> Any:
     return Request(url=f"{settings.base_url}/clicks", params=[("key", settings.key)])
 
 
+def with_a_secret_as_text(settings: Any, slice_: Slice) -> Any:
+    return Request(url=f"{settings.base_url}/clicks", params=[("key", f"{settings.key}")])
+
+
+def with_a_secret_object_in_json(settings: Any, slice_: Slice) -> Any:
+    return Request.json("POST", f"{settings.base_url}/clicks", {"key": settings.key})
+
+
 def acme(
     settings: Mapping[str, Any] | None = None,
     fields: Mapping[str, Any] | None = None,
@@ -212,6 +220,11 @@ def test_a_wrong_result_is_named_with_its_correction(stream: dict[str, Any], out
         ({"account": "shop"}, "accounts=lambda settings: settings.account_ids"),
         ({"requests": with_secret}, "writes the secret key into the request, which the ledger may keep; write "),
         ({"requests": with_a_secret_object}, "the value of key is Secret, and no text; write secret.reveal(), in an "),
+        (
+            {"requests": with_a_secret_as_text},
+            "sends key with '***', which is how a Secret prints; write secret.reveal()",
+        ),
+        ({"requests": with_a_secret_object_in_json}, "a value of the body is Secret, and no text; write secret.rev"),
     ],
 )
 def test_results_of_other_functions_are_checked(stream: dict[str, Any], output: str) -> None:
@@ -252,9 +265,23 @@ class Unrevealing(Printing):
         return request.with_headers(("x-key", self.key))  # type: ignore[arg-type]
 
 
+class Login(Printing):
+    """Formats the secret object into the login."""
+
+    def grant_request(self) -> Request:
+        return Request(method="POST", url="http://127.0.0.1:1/login", body=f"password={self.key}".encode())
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request
+
+
 @pytest.mark.parametrize(
     ("authenticator", "output"),
     [
+        (
+            lambda settings: Login(settings.key),
+            "sends a body with 'password=***', which is how a Secret prints; write secret.reveal()",
+        ),
         (lambda settings: NotFrozen(key="1"), "; put @frozen(kw_only=True) above the class that extends Unsigned"),
         (lambda settings: Forgetful(), ") returned nothing; write return request.with_headers(...)"),
         (lambda settings: Printing(settings.key), "sends x-key with '***', which is how a Secret prints; write secret"),

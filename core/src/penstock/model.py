@@ -53,6 +53,13 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
     return checked
 
 
+def _text_in_json(value: object) -> str:
+    """The text of a value that JSON has no form for. Raises TypeError for a Secret: its text would be sent as ***."""
+    if isinstance(value, Secret):
+        raise TypeError("a value of the body is Secret, and no text; write secret.reveal(), in an authenticator")
+    return str(value)
+
+
 def _names(names: str | Iterable[str]) -> frozenset[str]:
     return frozenset(as_names(names))
 
@@ -208,8 +215,8 @@ class Request:
 
     @classmethod
     def json(cls, method: str, url: str, value: Any, **more: Any) -> "Request":
-        """A request whose body is ``value`` as JSON."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+        """A request whose body is ``value`` as JSON. Raises TypeError for a Secret in it, whose text is ``***``."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_text_in_json).encode()
         headers = (*more.pop("headers", ()), ("Content-Type", "application/json"))
         return cls(method=method, url=url, body=body, headers=headers, **more)
 

@@ -25,7 +25,7 @@ from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, source_line
 from penstock.protocols import STATES, Grant, ReportState, Unsigned, check_returned
-from penstock.redact import MASK, SHORTEST_MASKED, Secret
+from penstock.redact import MASK, SHORTEST_MASKED, Secret, clip
 from penstock.settings import keys_of
 from penstock.verdicts import VERDICTS, Verdict
 
@@ -129,6 +129,8 @@ def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
                 )
             elif (problem := _problem_of_sign(signer)) is not None:
                 yield f"{type(signer).__name__}.sign ({source_line(type(signer).sign)}) {problem}"
+            elif (problem := _problem_of_login(signer)) is not None:
+                yield f"the login of authenticator ({source_line(connector.authenticator)}) {problem}"
     except FAILURES as error:
         yield f"authenticator failed with {_failure(error)}"
     yield from _problems_in_judge(connector.judge)
@@ -158,9 +160,24 @@ def _problem_of_sign(signer: Any) -> str | None:
         return None
     if not isinstance(signed, Request):
         return f"returned {_type_of(signed)}; write return request.with_headers(...)"
-    for name, value in (*signed.headers, *signed.params):
+    return _problem_of_mask(signed)
+
+
+def _problem_of_login(signer: Any) -> str | None:
+    """What is wrong with the request that grants a token. A signer that refuses to make it has no problem."""
+    try:
+        login = signer.grant_request()
+    except FAILURES:
+        return None
+    return _problem_of_mask(login) if isinstance(login, Request) else None
+
+
+def _problem_of_mask(request: Request) -> str | None:
+    """What is wrong with a request into which a Secret was formatted."""
+    body = (request.body or b"").decode(errors="replace")
+    for name, value in (*request.headers, *request.params, ("a body", body)):
         if MASK in value:
-            return f"sends {name} with {value!r}, which is how a Secret prints; write secret.reveal()"
+            return f"sends {name} with {clip(value, 100)!r}, which is how a Secret prints; write secret.reveal()"
     return None
 
 
@@ -274,10 +291,12 @@ def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Sli
 def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> Iterator[str]:
     """Secrets of the settings in a request that is not signed yet: the ledger keeps the request of a report."""
     text = f"{request.full_url} {request.headers} {(request.body or b'').decode('utf-8', 'replace')}"
+    where = f" ({source_line(stream.requests)})" if stream.requests is not None else ""
+    if (problem := _problem_of_mask(request)) is not None:
+        yield f"requests{where} {problem}, in an authenticator"
     for setting in keys_of(type(source.settings)):
         value = getattr(source.settings, setting.name, None)
         if isinstance(value, Secret) and len(value.reveal()) > SHORTEST_MASKED and value.reveal() in text:
-            where = f" ({source_line(stream.requests)})" if stream.requests is not None else ""
             yield (
                 f"requests{where} writes the secret {setting.name} into the request, which the ledger may keep; write "
                 f'authenticator=lambda settings: named("param_tokens", params={{...: settings.{setting.name}}})'
