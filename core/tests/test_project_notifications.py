@@ -204,3 +204,31 @@ def test_a_receiver_is_checked_before_the_run(server: Server, shop: Shop, tmp_pa
     assert "pipeline.daily.notify[0].on" in raised.value.problems[0]
     assert 'notify[1].comand: unknown key. Did you mean "command"?' in raised.value.problems[1]
     assert shop.requested == []
+
+
+def test_a_program_that_is_not_there_is_stated(server: Server, tmp_path: Path) -> None:
+    """
+    The PATH of cron is short: the notice names the program, and what to write.
+    """
+    values = config(server, tmp_path)
+    values["pipeline"]["daily"]["notify"] = [{"command": "page-nobody", "on": ["always"]}]
+    result = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    (notice,) = result.notices
+    assert notice == (
+        "pipeline.daily.notify: page-nobody did not take the result: there is no such program on the PATH of this "
+        "process; write its full path"
+    )
+
+
+def test_a_plan_refuses_a_receiver_that_a_run_refuses(server: Server, tmp_path: Path) -> None:
+    """
+    What is wrong in a pipeline is found before the run at night.
+    """
+    values = config(server, tmp_path)
+    values["pipeline"]["daily"]["notify"] = [{"ur": "https://chat.example"}]
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    with pytest.raises(ConfigError, match=r"pipeline\.daily\.notify\[0\]\.ur: unknown key"):
+        project.plan("daily", **DAYS)
+    assert project.plan("shop", **DAYS).partitions

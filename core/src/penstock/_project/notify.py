@@ -115,7 +115,11 @@ def body(receiver: Notification, message: Mapping[str, Any]) -> bytes:
 def _send(receiver: Notification, content: bytes) -> None:
     if receiver.url is None:
         command = shlex.split(receiver.command)  # of the user's own configuration
-        done = subprocess.run(command, input=content, capture_output=True, timeout=RECEIVER_TIME_S, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(command, input=content, capture_output=True, timeout=RECEIVER_TIME_S, check=False)  # noqa: S603
+        except FileNotFoundError:
+            # cron's PATH is short.
+            raise OSError("there is no such program on the PATH of this process; write its full path") from None
         if done.returncode:
             output = mask(done.stderr.decode(errors="replace").strip())[-200:]
             raise OSError(f"it ended with {done.returncode}{f': {output}' if output else ''}")

@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import divide_by_names, unit_of_partition
 from penstock._plan.plan import Plan, PlannedPartition
-from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, plan_of
+from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, plan_of, receivers_of
 from penstock._project.setup import Notice, Notices, Setup
 from penstock.errors import LockHeldError, SinkError, TargetError
 
@@ -68,6 +68,7 @@ class PlanResult:
 
 def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now: datetime) -> PlanResult:
     """See :meth:`penstock.Project.plan`."""
+    receivers_of(setup, name, selection.to)  # a run refuses what is wrong there
     notices = Notices()
     selected, plans, is_last_used = _plans(setup, name, selection, now, notices.add)
     jobs, sink = selected.jobs, selected.sink

@@ -16,7 +16,7 @@ from penstock._plan.division import parse_shard
 from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
-from penstock._project.selected_jobs import Selection, pipeline_of, usable_jobs_for
+from penstock._project.selected_jobs import Selection, receivers_of, usable_jobs_for
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs
@@ -24,7 +24,7 @@ from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError, one_error
 from penstock.events import OnEvent
 from penstock.names import counted
-from penstock.sinks import LockShare, Sink
+from penstock.sinks import LockShare
 
 if TYPE_CHECKING:
     from penstock._recording.replay import Recording
@@ -76,7 +76,7 @@ def run(
     """See :meth:`penstock.Project.run`."""
     notices = Notices(on_event)
     replayed = recording_of(recordings, notices.add)
-    receivers = _receivers(setup, name, selection.to) if replayed is None else ()
+    receivers = receivers_of(setup, name, selection.to) if replayed is None else ()
     try:
         if replayed is None:
             prepared = _prepare_live(setup, name, selection, recordings, clock, notices.add)
@@ -125,14 +125,6 @@ def _notify(receivers: Sequence[Notification], name: str, result: RunResult) -> 
     from penstock._project.notify import notify
 
     return notify(receivers, name, result)
-
-
-def _receivers(setup: Setup, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
-    """The receivers of the pipeline that ``name`` means; none for a source."""
-    config = setup.config
-    if pipeline_of(config, name, to) is None:
-        return ()
-    return config.notifications(name, setup.registry)
 
 
 def _division_of(setup: Setup, name: str, division: DivisionOptions, *, recorded: bool) -> DivisionOptions:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attrs import field, frozen
 
 from penstock._config.config import Config, ConfiguredSink
-from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
+from penstock._config.pipeline import NONE_ALLOWED, Allowance, Notification, Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
@@ -220,6 +220,11 @@ class ResolvedName(NamedTuple):
 def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | None:
     """The pipeline that a name means; None: it means a source. With a sink, a name that is both means the source."""
     return config.pipelines.get(name) if to is None or name not in config.sources else None
+
+
+def receivers_of(setup: Setup, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
+    """The receivers of the pipeline that ``name`` means; none for a source. Raises ConfigError."""
+    return () if pipeline_of(setup.config, name, to) is None else setup.config.notifications(name, setup.registry)
 
 
 def _resolved(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> ResolvedName:
