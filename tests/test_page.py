@@ -562,6 +562,8 @@ def test_the_page_needs_a_place(run: Run, tmp_path: Path, capsys: pytest.Capture
     ]
     assert run("page", "--html", "absent/a.html", "--to", "files") == 2
     assert "Name a file in a directory that this user may write" in capsys.readouterr().err
+    assert run("page", "--html", "/dev/full", "--to", "files") == 2
+    assert capsys.readouterr().err.endswith("cannot be written: No space left on device. Free some space\n")
     assert [path.name for path in tmp_path.iterdir()] == ["penstock.toml"]
 
 

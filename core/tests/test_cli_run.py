@@ -470,6 +470,17 @@ def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     assert "report it to the connector's publisher, with the traceback that --debug prints" in err
 
 
+def test_a_section_whose_name_is_nearly_that_of_the_source_is_named(here: Here) -> None:
+    """
+    The name of the section may be the wrong one of the two.
+    """
+    file = here.folder / "penstock.toml"
+    file.write_text(file.read_text().replace("[source.shop]", "[source.shopp]"))
+    here("run", "daily", *days(2), code=2)
+
+    assert "has no [source.shop], but [source.shopp]: correct one of the two names; `penstock init shop`" in here.err
+
+
 def test_a_misspelt_name_or_file_gets_a_suggestion(here: Here) -> None:
     """
     A source that nobody knows is not one that merely delivered nothing; a file is a target behind its format's name.

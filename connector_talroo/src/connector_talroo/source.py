@@ -130,8 +130,8 @@ MESSAGES: Mapping[str, Refusal | Throttle | Unavailable] = {
     "format error": _DEFECT,
     "date format error": _DEFECT,
     "not found": Refusal(
-        "This customer has no such advertiser. Check advertiser_ids: each must be in the advertiser_id tag of jobs in "
-        "the feed."
+        "This customer has no such advertiser, or base_url has a wrong path. Check advertiser_ids: each must be in the "
+        "advertiser_id tag of jobs in the feed."
     ),
     "invalid date range": Refusal(
         "The day is before the previous two full calendar months, or in the future. Check start, and this host's clock."

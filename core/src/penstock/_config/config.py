@@ -110,8 +110,10 @@ class Config:
                 raise
             absent = f"{self.path} has" if self.path else f"there is no {DEFAULT_FILE} here, so there is"
             # Without a section, its missing keys are the consequence.
+            near = nearest(name, self.sources)
+            similar = "" if near is None else f", but [source.{near}]: correct one of the two names"
             raise ConfigError(
-                [f"{absent} no [source.{name}]; `penstock init {connector.name}` prints one", *self.problems]
+                [f"{absent} no [source.{name}]{similar}; `penstock init {connector.name}` prints one", *self.problems]
             ) from None
 
     def pipeline(self, name: str) -> Pipeline:

@@ -29,7 +29,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNUSABLE = {
     errno.EACCES: "Give this user access to it, or name another target.",
     errno.EPERM: "Give this user access to it, or name another target.",
-    errno.EROFS: "The file system is read-only: name another target.",
+    errno.EROFS: "Make the file system writable (after an error of its disk it is read-only), or name another target.",
     errno.ENOTDIR: "A file stands where a directory is needed: move it away, or name another target.",
     errno.EEXIST: "A file stands where a directory is needed: move it away, or name another target.",
     errno.EISDIR: "A directory stands where a file is needed: move it away, or name another target.",

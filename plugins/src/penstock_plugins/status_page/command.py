@@ -2,6 +2,7 @@
 The command ``penstock page``: write the page to a file, or serve it to browsers on this machine.
 """
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -81,9 +82,9 @@ def write(file: Path, text: str) -> None:
     try:
         write_whole(file, text)
     except OSError as error:
-        raise UsageError(
-            f"--html {file}: cannot be written: {error.strerror}. Name a file in a directory that this user may write"
-        ) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Free some space" if full else "Name a file in a directory that this user may write"
+        raise UsageError(f"--html {file}: cannot be written: {error.strerror}. {advice}") from None
 
 
 # --- served -----------------------------------------------------------------------------------------------------------
