@@ -15,7 +15,17 @@ from typing import IO, Any
 import pytest
 from attrs import evolve
 from penstock._write.outbox import RETENTION_DAYS, UNRECORDED, Outbox, OutboxJob, forget_old, load_other
-from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Resume, SendNothing, Start, decide
+from penstock._write.outbox_decision import (
+    CALL,
+    STDIN,
+    JobKey,
+    OtherJob,
+    PreviousJob,
+    Resume,
+    SendNothing,
+    Start,
+    decide,
+)
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
@@ -139,6 +149,23 @@ def test_a_row_that_is_refused_after_an_unknown_attempt_may_have_arrived(crashed
     job.settle([done(3)])
     assert job.receipt(3) == done(3)
     job.close()
+
+
+def test_a_job_of_which_a_refused_row_may_have_arrived_is_not_begun_anew(outbox: Outbox) -> None:
+    """
+    The row was unknown, was retried and refused, and the job ended before its other rows: a command without --resume
+    is refused.
+    """
+    job = outbox.open(KEY, NOW)
+    job.settle([Receipt(row=0, status="unknown", reason="lost")])
+    job.close()
+    job = outbox.open(KEY, NOW, retry_unknown=True)
+    job.record_sending([0])
+    job.settle([Receipt(row=0, status="refused", reason="exists already")])
+    job.close()
+
+    with pytest.raises(UsageError, match=r"is not finished \(1 refused after an unknown attempt\)"):
+        outbox.open(KEY, NOW)
 
 
 def test_a_repeated_row_stays_unknown_when_the_repetition_was_not_sent(outbox: Outbox) -> None:
@@ -297,6 +324,21 @@ def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> No
         job.close()
 
 
+@pytest.mark.parametrize("renamed", [{"action": "post"}, {"source": "prod"}], ids=["action", "source"])
+def test_a_job_whose_action_or_source_was_renamed_is_not_sent_anew_by_resume(
+    crashed: Outbox, renamed: dict[str, str]
+) -> None:
+    """
+    The rows may have arrived under the former name: only a command without --resume begins a job.
+    """
+    with pytest.raises(UsageError, match=f"no job of .* to resume, and one of the same rows .* {KEY.action}. Nothing"):
+        crashed.open(evolve(KEY, **renamed), NOW, resume=True)
+
+    job = crashed.open(evolve(KEY, **renamed), NOW)
+    assert job.is_new
+    job.close()
+
+
 def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     """
     A job that is sent is locked for another process and another thread, also after another job of this process ended.
@@ -424,7 +466,7 @@ def test_the_decision_about_a_job_depends_on_its_state_and_the_options(
     found = decide(
         evolve(KEY, destination="prod"),
         before,
-        other_begun_at="2026-03-01T08:00:00+00:00" if "other" in options else None,
+        other=OtherJob(KEY.source, KEY.action, "2026-03-01T08:00:00+00:00") if "other" in options else None,
         resume="resume" in options,
         confirmed="confirmed" in options,
     )

@@ -20,7 +20,17 @@ from typing import Any
 from attrs import define, field, frozen
 
 from penstock._util.files import exclusive_if_free
-from penstock._write.outbox_decision import CALL, JobKey, PreviousJob, Resume, SendNothing, Start, decide
+from penstock._write.outbox_decision import (
+    CALL,
+    REFUSED_AFTER_UNKNOWN,
+    JobKey,
+    OtherJob,
+    PreviousJob,
+    Resume,
+    SendNothing,
+    Start,
+    decide,
+)
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import EXACT_JSON, PLAIN_JSON, Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
@@ -77,7 +87,7 @@ class Outbox:
                 decision = decide(
                     key,
                     load(connection, key),
-                    other_begun_at=load_other(connection, key),
+                    other=load_other(connection, key),
                     resume=resume or retry_unknown,
                     confirmed=confirmed,
                 )
@@ -308,7 +318,11 @@ def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
         return None
     number, started_at, finished_at, destination = row
     counts: dict[str, int] = dict(
-        connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
+        connection.execute(
+            "select case when state = 'refused' and left_before then ? else state end as standing, count(*) from rows "
+            "where job = ? group by standing",
+            (REFUSED_AFTER_UNKNOWN, number),
+        )
     )
     if died := counts.pop("sending", 0):
         counts["unknown"] = counts.get("unknown", 0) + died
@@ -321,16 +335,19 @@ def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
     )
 
 
-def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
-    """When the last unfinished job of the same name but another digest was begun."""
-    if key.what == CALL:
-        return None
+def load_other(connection: sqlite3.Connection, key: JobKey) -> OtherJob | None:
+    """
+    The last unfinished job that a command with another key may mean: of the same name with other rows or parameters, or
+    of the same rows and parameters for another action or source, since a new version may have renamed it.
+    """
     row = connection.execute(
-        "select started_at from jobs where source = ? and action = ? and what = ? and digest <> ? and finished_at is "
-        "null and exists (select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
-        (key.source, key.action, mask(key.what), key.digest),
+        "select source, action, started_at from jobs where finished_at is null and "
+        "case when source = ? and action = ? then what = ? and what <> ? and digest <> ? else digest = ? end "
+        "and exists (select 1 from rows where job = jobs.id and (state <> 'refused' or left_before)) "
+        "order by id desc limit 1",
+        (key.source, key.action, mask(key.what), CALL, key.digest, key.digest),
     ).fetchone()
-    return None if row is None else str(row[0])
+    return None if row is None else OtherJob(*row)
 
 
 def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey, now: datetime) -> int:

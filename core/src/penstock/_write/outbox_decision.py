@@ -12,6 +12,8 @@ CALL = "this call"  # a job whose only row is the parameters
 STDIN = "stdin"
 LIST = "this list of rows"  # of a Python program
 
+REFUSED_AFTER_UNKNOWN = "refused after an unknown attempt"  # a state of rows that may have arrived with that attempt
+
 
 @frozen(kw_only=True)
 class JobKey:
@@ -46,6 +48,15 @@ class PreviousJob:
 
 
 @frozen
+class OtherJob:
+    """An unfinished job of another key, whose rows a command that resumes may mean."""
+
+    source: str
+    action: str
+    started_at: str
+
+
+@frozen
 class Start:
     """Begin a new job, in place of the one with this number."""
 
@@ -68,17 +79,16 @@ class SendNothing:
 
 
 def decide(
-    key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
+    key: JobKey, previous: PreviousJob | None, *, other: OtherJob | None, resume: bool, confirmed: bool
 ) -> Start | Resume | SendNothing:
     """
     The decision for a command with this key. No row that the provider may have is sent twice without confirmation.
 
-    ``other_begun_at``: when an unfinished job of the same name with other rows or parameters was begun. ``resume``: the
-    command resumes a job. ``confirmed``: the command may send to another address.
+    ``resume``: the command resumes a job. ``confirmed``: the command may send to another address.
     """
     if previous is None:
-        if resume and other_begun_at is not None:
-            return SendNothing(_begun_otherwise(key, other_begun_at))
+        if resume and other is not None:
+            return SendNothing(_begun_otherwise(key, other))
         return Start()
     elsewhere = previous.destination not in ("", mask(key.destination))
     if not previous.may_have_arrived:
@@ -110,12 +120,16 @@ def _elsewhere(key: JobKey, previous: PreviousJob) -> str:
     )
 
 
-def _begun_otherwise(key: JobKey, started_at: str) -> str:
-    return (
-        f"{key.what} or the parameters beside it are not those of the job that was begun at {started_at[:19]} UTC for "
-        f"{key.source} {key.action}, so there is nothing to resume. Nothing was sent. Restore the "
-        "rows and parameters of that job. Without the option all rows are sent as a new job, including those sent then."
-    )
+def _begun_otherwise(key: JobKey, other: OtherJob) -> str:
+    begun = f"that was begun at {other.started_at[:19]} UTC for {other.source} {other.action}"
+    if (other.source, other.action) == (key.source, key.action):
+        why = f"{key.what} or the parameters beside it are not those of the job {begun}, so there is nothing to resume."
+        remedy = "Restore the rows and parameters of that job."
+    else:
+        why = f"there is no job of {key.source} {key.action} to resume, and one of the same rows {begun}."
+        remedy = "To resume that one, use these names; if it has others now, look at the provider which rows arrived."
+    anew = "Without the option all rows are sent as a new job, including those sent then."
+    return f"{why} Nothing was sent. {remedy} {anew}"
 
 
 def _states(counts: Mapping[str, int]) -> str:
