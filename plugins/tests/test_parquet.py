@@ -217,7 +217,8 @@ def test_a_merge_after_a_crash_has_the_declared_types(place: Path) -> None:
 
 def test_a_merged_file_gains_new_columns(place: Path) -> None:
     """
-    Records of earlier runs have null in a column that was declared since; one that is declared no more is dropped.
+    Records of earlier runs have null in a column that was declared since, and keep their values, with what is stated
+    about these, of one that is declared no more.
     """
     target = open_(place)
     deliver(target, a_lead_day(1), [(LEADS, [lead(1), lead(2)])])
@@ -230,8 +231,18 @@ def test_a_merged_file_gains_new_columns(place: Path) -> None:
     target.close()
 
     found = pq.read_table(place / "acme/leads/by_campaign=7/data.parquet", partitioning=None)
-    assert found.column_names == ["lead_id", "day", "_extra"]
-    assert found.to_pydict() == {"lead_id": [1, 2], "day": [None, date(2026, 3, 2)], "_extra": [None, None]}
+    status = lead(1)["status"]
+    assert found.column_names == ["lead_id", "day", "_extra", "status"]
+    assert found.to_pydict() == {
+        "lead_id": [1, 2],
+        "day": [None, date(2026, 3, 2)],
+        "_extra": [None, None],
+        "status": [status, None],
+    }
+    described = json.loads(
+        pq.read_metadata(place / "acme/leads/by_campaign=7/data.parquet").metadata[b"penstock.columns"]
+    )
+    assert [column["name"] for column in described] == found.column_names
 
 
 @pytest.mark.parametrize("unfit_days", [(1, 2), (2,), (1,)], ids=["both days", "the last day", "the first day"])

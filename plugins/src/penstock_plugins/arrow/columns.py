@@ -74,6 +74,23 @@ def type_of(column: Column, scale: int) -> Any:
     return ARROW_TYPES[column.type]()
 
 
+def column_of(field: Any) -> Column:
+    """The column of a field of :func:`schema_of`, of any version of the record class."""
+    about = {name.decode(): text.decode() for name, text in (field.metadata or {}).items()}
+    facts: dict[str, Any] = {
+        name: about[name] for name in ("description", "unit", "unit_of", "member") if name in about
+    }
+    facts |= {name: about.get(name) == "true" for name in ("additive", "personal")}
+    if pa.types.is_decimal(field.type):
+        return Column(name=field.name, type="decimal", decimal_scale=field.type.scale, **facts)
+    if pa.types.is_timestamp(field.type):
+        return Column(name=field.name, type="datetime", zone="aware" if field.type.tz else "naive", **facts)
+    if about.get("format") == "json":
+        return Column(name=field.name, type="json", **facts)
+    types = {arrow_type(): name for name, arrow_type in ARROW_TYPES.items() if name != "json"}
+    return Column(name=field.name, type=types[field.type], **facts)
+
+
 @lru_cache(256)  # it takes longer than the rows of a small partition
 def schema_of(layout: Layout, scale: int) -> Any:
     """

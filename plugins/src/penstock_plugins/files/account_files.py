@@ -13,7 +13,7 @@ from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
 from penstock_plugins.files.disk import file_errors, is_dangling
 from penstock_plugins.files.ledger import FileLedger, MergedFiles
-from penstock_plugins.files.merge import Latest, merge, merge_derived, with_rejected
+from penstock_plugins.files.merge import Latest, merge, merge_derived, widened, with_rejected
 from penstock_plugins.files.source_files import SourceFiles
 from penstock_plugins.sink_support.table_verification import lost_notice
 
@@ -101,11 +101,14 @@ class AccountFiles:
             }
             with file_errors(self._files.path(place)):
                 base = next(filter(Path.is_file, map(self._files.directory.joinpath, places)), None)
-            draft = drafts[layout.stream] = self._files.draft(layout, compress=self._files.compress)
+            written = layout
+            for path in (*days.values(), *filter(None, [base])):
+                written = widened(self._files.codec, written, path)
+            draft = drafts[layout.stream] = self._files.draft(written, compress=self._files.compress)
             if layout is layouts[0]:
-                parents = merge(self._files.codec, layout, base, days, draft.block)
+                parents = merge(self._files.codec, written, base, days, draft.block)
             else:
-                both = (layouts[0], layout)
+                both = (layouts[0], written)
                 read = with_rejected(self._files.codec, both, days, parents) if some_rejected else parents
                 merge_derived(self._files.codec, both, base, days, read, draft.block)
 

@@ -34,6 +34,9 @@ class FileRecords(Protocol):
         column's type may have changed. ValueError when a record is damaged.
         """
 
+    def columns_beyond(self, layout: Layout) -> Sequence[Column]:
+        """The columns of the file that a file of ``layout`` would lack; empty where a record has its own members."""
+
     def chosen(self, block: Block, chosen: Sequence[bool], layout: Layout) -> Block:
         """
         These records of the block, as in a file of ``layout``: new columns are added, columns that it lacks dropped.

@@ -244,6 +244,10 @@ class CsvRecords:
         """The cells of each record as they are written, quotes included."""
         return [self._cell.findall(record.decode().rstrip("\r\n")) for record in block]
 
+    def columns_beyond(self, layout: Layout) -> Sequence[Column]:
+        declared = {column.name for column in layout.columns}
+        return [Column(name=name, type="text") for name in self.columns if name not in declared]
+
     def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:
         block = list(compress(block, chosen))
         declared = tuple(column.name for column in layout.columns)

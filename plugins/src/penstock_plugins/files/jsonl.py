@@ -107,6 +107,9 @@ class JsonRecords:
             raise ValueError(str(error)) from error
         return [tuple([bytes(value).strip(b'"') for value in msgspec.structs.astuple(row)]) for row in rows]
 
+    def columns_beyond(self, layout: Layout) -> Sequence[Column]:
+        return ()
+
     def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:
         return list(compress(block, chosen))
 

@@ -7,7 +7,7 @@ compare the types of columns with those of files that have types.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -214,14 +214,21 @@ class FileLedger(SqliteLedger):
             self.forget(merged.source, lost)
         return lost
 
-    def keep_layouts(self, source: str, stream: str, layouts: Sequence[Layout]) -> None:
+    def keep_layouts(
+        self, source: str, stream: str, layouts: Sequence[Layout], former: Mapping[str, Sequence[Column]]
+    ) -> None:
+        """
+        Keep the layouts of a stream, and of those derived from it. ``former``: the columns that their files may have,
+        by stream; those that a layout lacks are kept beside it.
+        """
         text = json.dumps(
             [
                 {
                     "stream": layout.stream,
                     "key": layout.key,
                     "derived_by": layout.derived_by,
-                    "columns": [{name: getattr(column, name) for name in _KEPT} for column in layout.columns],
+                    "columns": _texts_of(layout.columns),
+                    "former": _texts_of(_gone(former.get(layout.stream, ()), layout)),
                 }
                 for layout in layouts
             ]
@@ -234,8 +241,6 @@ class FileLedger(SqliteLedger):
 
     def layouts(self, source: str, stream: str) -> tuple[Layout, ...]:
         """The layouts of :meth:`keep_layouts`, as far as merging needs them."""
-        rows = self._sql("select layouts from {t}layouts where source = ? and stream = ?", source, stream).fetchall()
-        stored: list[dict[str, Any]] = json.loads(rows[0][0]) if rows else []
         return tuple(
             Layout(
                 source=source,
@@ -243,11 +248,34 @@ class FileLedger(SqliteLedger):
                 kind="changes",
                 key=tuple(layout["key"]),
                 derived_by=tuple(layout["derived_by"]),
-                # Development versions (decision 72) wrote name and type only.
-                columns=tuple(
-                    Column(**(column if isinstance(column, dict) else dict(zip(_KEPT, column, strict=False))))
-                    for column in layout["columns"]
-                ),
+                columns=tuple(_columns_of(layout["columns"])),
             )
-            for layout in stored
+            for layout in self._stored_layouts(source, stream)
         )
+
+    def written_columns(self, source: str, stream: str) -> dict[str, list[Column]]:
+        """All columns that files of a stream, and of those derived from it, may have, by stream."""
+        return {
+            layout["stream"]: _columns_of([*layout["columns"], *layout.get("former", ())])
+            for layout in self._stored_layouts(source, stream)
+        }
+
+    def _stored_layouts(self, source: str, stream: str) -> list[dict[str, Any]]:
+        rows = self._sql("select layouts from {t}layouts where source = ? and stream = ?", source, stream).fetchall()
+        return json.loads(rows[0][0]) if rows else []
+
+
+def _gone(former: Sequence[Column], layout: Layout) -> list[Column]:
+    declared = {column.name for column in layout.columns}
+    return [column for column in former if column.name not in declared]
+
+
+def _texts_of(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    return [{name: getattr(column, name) for name in _KEPT} for column in columns]
+
+
+def _columns_of(stored: Sequence[Any]) -> list[Column]:
+    """Development versions (decision 72) wrote name and type only."""
+    return [
+        Column(**(column if isinstance(column, dict) else dict(zip(_KEPT, column, strict=False)))) for column in stored
+    ]

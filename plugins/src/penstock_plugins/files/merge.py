@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attrs import evolve
 from penstock import ColumnType, Layout, SinkError
 
 from penstock_plugins.files.codec import Block, Codec, FileRecords, RedeclaredError
@@ -35,6 +36,23 @@ _VALUES: dict[ColumnType, Callable[[str], Hashable]] = {
     "decimal": lambda text: Decimal(text.replace(",", ".")),
     "datetime": datetime.fromisoformat,
 }
+
+
+_DAMAGE = (EOFError, ValueError, gzip.BadGzipFile, zlib.error)
+
+
+def widened(codec: Codec, layout: Layout, path: Path) -> Layout:
+    """
+    The layout, and after its columns those that only the file has, since its connector has them no more: records that
+    are not read again keep their values. Raises SinkError for a damaged file.
+    """
+    try:
+        with opened(path, compressed=path.suffix == ".gz") as file:
+            return evolve(layout, columns=(*layout.columns, *codec.read(file).columns_beyond(layout)))
+    except _DAMAGE as error:
+        raise _damaged(path, 0, error) from error
+    except OSError as error:
+        raise explained(error, path) from error
 
 
 def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], put: Put) -> Latest:
@@ -158,7 +176,7 @@ def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
             for content in records:
                 yield _Block(path, records, content, number)
                 number += len(content)
-    except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise _damaged(path, number, error) from error
     except OSError as error:
         raise explained(error, path) from error

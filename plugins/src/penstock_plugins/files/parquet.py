@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from attrs import define, field, frozen
 from penstock import Column, Erasure, Layout
 
-from penstock_plugins.arrow.columns import Columns, FittingRows, described, type_of
+from penstock_plugins.arrow.columns import Columns, FittingRows, column_of, described, type_of
 from penstock_plugins.files.codec import RedeclaredError
 from penstock_plugins.sink_support.sink_settings import SCALE
 from penstock_plugins.sink_support.unfit import Unfit
@@ -208,6 +208,14 @@ class ParquetRecords:
             return list(zip(*(array.to_pylist() for array in texts), strict=True))
         except KeyError as error:
             raise ValueError(f"it has no column {error}") from error
+
+    def columns_beyond(self, layout: Layout) -> Sequence[Column]:
+        declared = {column.name for column in layout.columns}
+        try:
+            schema = pq.read_schema(self.file)
+        except _DAMAGE as error:
+            raise ValueError(str(error)) from error
+        return [column_of(field) for field in schema if field.name not in declared]
 
     def chosen(self, block: Any, chosen: Sequence[bool], layout: Layout) -> Any:
         schema = Columns.of(layout, self.decimal_scale).schema

@@ -72,10 +72,10 @@ class FileTarget(BaseTarget):
         that new rows would stand beside those that they replace, or their columns have types that contradict.
         """
         former = {
-            kept.stream: {column.name: column for column in kept.columns}
+            stream: {column.name: column for column in columns}
             for layout in layouts
             if layout.kind == "changes" or self.files.codec.typed
-            for kept in self.ledger.layouts(self.source, layout.stream)
+            for stream, columns in self.ledger.written_columns(self.source, layout.stream).items()
         }
         for layout in layouts:
             declared = layout.partition_columns[:-1] if layout.kind == "changes" else layout.partition_columns
@@ -113,7 +113,12 @@ class FileTarget(BaseTarget):
         if self._layouts.get(first.stream) == layouts:
             return
         if first.kind == "changes" or self.files.codec.typed:
-            self.ledger.keep_layouts(self.source, first.stream, layouts)
+            former = {
+                stream: columns
+                for stream, columns in self.ledger.written_columns(self.source, first.stream).items()
+                if self.files.columns_of_places(stream) is not None
+            }
+            self.ledger.keep_layouts(self.source, first.stream, layouts, former)
         self._claim(layouts)
 
     def _claim(self, layouts: Sequence[Layout]) -> None:
