@@ -55,12 +55,9 @@ _KEPT = (
     "decimal_scale",
 )
 
+# Development versions (decision 72).
 PlaceOf = Callable[[str, Partition], str]
 """A file's place and the partition (or the account) that it holds, to its new place."""
-
-
-def _all(texts: Iterable[str | None]) -> list[LedgerFile]:
-    return [file for text in texts if text is not None for file in files_from(text)]
 
 
 # A file without a size is none: the partition has no rows.
@@ -119,10 +116,17 @@ class FileLedger(SqliteLedger):
                     if file.size is not None and file.path.startswith(directory):
                         yield file.path
 
+    # --- places of development versions (decision 72) ---------------------------------------------------------------
+
     def moves(self, source: str, place_of: PlaceOf) -> list[tuple[str, str]]:
         """Every file of a source whose place is another one by ``place_of``: the old place, the new one."""
-        files = [(file.path, place_of(file.path, of)) for _, of, texts in self._files(source) for file in _all(texts)]
-        return [(old, new) for old, new in files if old != new]
+        return [
+            (file.path, place)
+            for _, of, texts in self._files(source)
+            for text in texts
+            for file in files_from(text or "[]")
+            if (place := place_of(file.path, of)) != file.path
+        ]
 
     def move(self, source: str, place_of: PlaceOf, fact: str, value: str) -> None:
         """Record all moves, and the fact that they were made, at once."""
