@@ -16,6 +16,7 @@ import duckdb
 from attrs import field, frozen
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
+from penstock_plugins.files.disk import explained
 from penstock_plugins.sink_support.sql_tables import identifier
 
 _held: dict[tuple[str, str], str] = {}  # (file, source) -> the run of this process that writes it
@@ -30,8 +31,7 @@ def errors(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         raise _explained(error, path) from error
     except OSError as error:
-        place = error.filename or path
-        raise TargetError(f"{place}: {error.strerror}. Give this user access to it, or name another target.") from error
+        raise explained(error, path) from error
 
 
 @contextmanager
