@@ -138,8 +138,8 @@ def states_of(messages: Any) -> dict[str, Any]:
     """Stream -> state, of a list of STATE messages (or of their content). Raises UsageError for another shape."""
     states: dict[str, Any] = {}
     try:
-        for message in messages or ():
-            about = message.get("state", message)["stream"]
+        for stored in messages or ():
+            about = stored.get("state", stored)["stream"]
             states[about["stream_descriptor"]["name"]] = about.get("stream_state") or {}
     except (AttributeError, KeyError, TypeError):
         raise UsageError("the state is not a list of states of streams, which `read` prints") from None

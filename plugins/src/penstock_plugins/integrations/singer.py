@@ -30,7 +30,7 @@ def catalog(layouts: Sequence[Layout], by_default: Sequence[str], texts: Texts) 
 def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
     key, day, fixed = list(layout.unique_columns), layout.day_column, stream_schema.automatic(layout)
     method = "FULL_TABLE" if layout.kind == "snapshot" else "INCREMENTAL"
-    stream = {
+    about_stream = {
         "inclusion": "available",
         "selected-by-default": by_default,
         "selected": by_default,
@@ -38,7 +38,7 @@ def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
         "forced-replication-method": method,
         **({"valid-replication-keys": [day]} if day else {}),
     }
-    columns = [
+    about_columns = [
         {
             "breadcrumb": ["properties", column.name],
             "metadata": {
@@ -55,7 +55,7 @@ def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
         "key_properties": key,
         "replication_method": method,
         **({"replication_key": day} if day else {}),
-        "metadata": [{"breadcrumb": [], "metadata": stream}, *columns],
+        "metadata": [{"breadcrumb": [], "metadata": about_stream}, *about_columns],
     }
 
 
@@ -72,8 +72,8 @@ def selected(catalog: Any, layouts: Sequence[Layout], by_default: Sequence[str])
         for entry in catalog["streams"]:
             name = entry.get("tap_stream_id") or entry["stream"]
             metadata = {tuple(item["breadcrumb"]): item["metadata"] for item in entry.get("metadata", ())}
-            wanted = metadata.get((), {}).get("selected", entry.get("selected"))
-            if not (name in by_default if wanted is None else wanted):
+            is_selected = metadata.get((), {}).get("selected", entry.get("selected"))
+            if not (name in by_default if is_selected is None else is_selected):
                 continue
             if name not in layouts_by_stream:
                 raise UsageError(
