@@ -88,7 +88,7 @@ class Database:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
-        self._depth = 0
+        self._in_transaction = False
         self._key: tuple[str, str] | None = None
         with errors(path), private(path):
             self.connection = _connected(path, readonly)
@@ -134,11 +134,11 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        if self._depth:
+        if self._in_transaction:
             yield
             return
         self.run("begin transaction")
-        self._depth = 1
+        self._in_transaction = True
         try:
             yield
             self.run("commit")
@@ -147,7 +147,7 @@ class Database:
                 self.run("rollback")
             raise
         finally:
-            self._depth = 0
+            self._in_transaction = False
 
     def close(self) -> None:
         with private(self.path):

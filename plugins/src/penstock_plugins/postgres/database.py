@@ -78,10 +78,10 @@ class Database:
         self._reopen_error: PenstockError | None = None  # why the session could not be opened again
         self._next_try = 0.0  # not before this time
         self._began: float | None = None  # when the statement under way began
-        self._transactions = 0  # that are open
+        self.open_transactions = 0
         self._interrupted = threading.Event()
         self._interrupted_at = math.inf
-        self._reason: PenstockError | None = None
+        self.reason: PenstockError | None = None  # why the run is to end, after an interrupt
         self.when_reopened: Callable[[], None] = lambda: None  # may raise, in the session that is open again
         try:
             self._parameters = connection_parameters(dsn, application)
@@ -112,7 +112,7 @@ class Database:
         Raises what ``when_reopened`` raises; the session is open then.
         """
         self.connection.close()
-        if self._transactions:
+        if self.open_transactions:
             raise LostSessionError(
                 f"the connection to {self.label} was lost in the middle of a transaction. Nothing was replaced; "
                 "run again."
@@ -123,8 +123,8 @@ class Database:
         pause = 0.2
         while True:
             self._interrupted.wait(pause)
-            if self._reason is not None:
-                raise self._reason
+            if self.reason is not None:
+                raise self.reason
             try:
                 self._open_again()
             except LockHeldError as error:
@@ -195,10 +195,6 @@ class Database:
         """The longest wait of a statement for another session's lock."""
         return self._settings["lock_timeout"]
 
-    @lock_timeout.setter
-    def lock_timeout(self, value: str) -> None:
-        self.set("lock_timeout", value)
-
     def set(self, name: str, value: str) -> None:
         """A setting of the session, kept when it is opened again."""
         self._settings[name] = value
@@ -248,7 +244,7 @@ class Database:
         ``reason``. A younger one may complete; to be called again until the run has ended. A server that does not
         respond (a stalled disk) cancels nothing: its connection is cut.
         """
-        self._reason = reason
+        self.reason = reason
         now = time.monotonic()
         self._interrupted_at = min(self._interrupted_at, now)
         self._interrupted.set()
@@ -262,15 +258,10 @@ class Database:
         with suppress(psycopg.Error):
             self.connection.cancel_safe(timeout=5.0)
 
-    @property
-    def reason(self) -> PenstockError | None:
-        """Why the run is to end, after :meth:`interrupt`."""
-        return self._reason
-
     def pause(self, seconds: float) -> None:
         """Wait outside of any statement; raises the reason of :meth:`interrupt` at once."""
-        if self._interrupted.wait(seconds) and self._reason is not None:
-            raise self._reason
+        if self._interrupted.wait(seconds) and self.reason is not None:
+            raise self.reason
 
     def row(self, statement: str, values: Values = ()) -> Row:
         """The first row of a statement that always has one."""
@@ -297,14 +288,14 @@ class Database:
         if self.in_transaction:
             yield
             return
-        self._transactions += 1
+        self.open_transactions += 1
         try:
             with self.connection.transaction():
                 yield
                 self._began = time.monotonic()  # COMMIT can wait, too: for a standby, or for a deferred trigger
         finally:
             self._began = None
-            self._transactions -= 1
+            self.open_transactions -= 1
             if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
                 with suppress(psycopg.Error):
                     self.connection.rollback()  # BEGIN itself was cancelled: the library takes none to be open

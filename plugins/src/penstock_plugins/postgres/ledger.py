@@ -84,7 +84,6 @@ class PostgresLedger(SqlLedger):
     }
     in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
     compares = False  # the writer compares, row by row
-    _open_transactions = 0
     _division: tuple[str, str] | None = None  # source, and how its run is divided
     more_tables = (
         """create table if not exists {t}tables (
@@ -224,7 +223,7 @@ class PostgresLedger(SqlLedger):
         try:
             return self._run(statement.replace("?", "%s"), texts)
         except LostSessionError:
-            if self._open_transactions:  # what was done before in the transaction is lost, too
+            if self._database.open_transactions:  # what was done before in the transaction is lost, too
                 raise
             self._database.reopen()
             return self._run(statement.replace("?", "%s"), texts)
@@ -245,11 +244,7 @@ class PostgresLedger(SqlLedger):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._database.explained(), self._database.transaction():
-            self._open_transactions += 1
-            try:
-                yield
-            finally:
-                self._open_transactions -= 1
+            yield
 
     def close(self) -> None:
         """

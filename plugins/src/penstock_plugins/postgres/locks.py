@@ -168,7 +168,7 @@ class LockedTables:
         longer than one try of a change. Returns the error of the commit.
         """
         waited = self._database.lock_timeout
-        self._database.lock_timeout = f"{SHORT_WAIT_MS}ms"
+        self._database.set("lock_timeout", f"{SHORT_WAIT_MS}ms")
         for table in tables:
             error = SinkError(
                 f"{table}: other sessions hold a lock ({lock_holders(self._database, table)}), and the commit waited "
