@@ -27,6 +27,7 @@ import pyarrow as pa
 from attrs import define, field, frozen
 from penstock import Batch, Column, ColumnType, Layout, SinkError
 
+from penstock_plugins.sink_support.column_facts import facts_of
 from penstock_plugins.sink_support.sink_settings import PRECISION, SCALE, scale_of
 from penstock_plugins.sink_support.text_columns import json_texts
 from penstock_plugins.sink_support.unfit import Unfit, check_number
@@ -116,17 +117,14 @@ def described(layout: Layout) -> list[dict[str, str]]:
 
 def _about(column: Column) -> dict[str, str]:
     facts = {
-        "description": column.description,
-        "unit": column.unit,
-        "unit_of": column.unit_of,
-        "member": column.member if column.member != column.name else None,
-        "additive": str(column.additive).lower() if column.type in ("integer", "decimal") else None,
-        "required": None if column.nullable else "true",
-        "personal": "true" if column.personal else None,
+        **facts_of(column),
+        "unit_of": column.unit_of or None,
+        "required": None if column.nullable else True,
         "format": "json" if column.type == "json" else None,
-        "zone": "not stated by the provider" if column.type == "datetime" and column.zone == "naive" else None,
     }
-    return {name: text for name, text in facts.items() if text}
+    return {
+        name: fact if isinstance(fact, str) else str(fact).lower() for name, fact in facts.items() if fact is not None
+    }
 
 
 @frozen

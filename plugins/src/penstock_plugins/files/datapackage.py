@@ -16,6 +16,7 @@ from penstock import Column, ColumnType, Layout
 
 from penstock_plugins.files.codec import Codec
 from penstock_plugins.files.disk import file_errors, file_name, replace_text
+from penstock_plugins.sink_support.column_facts import facts_of
 
 if TYPE_CHECKING:
     from penstock_plugins.files.ledger import FileLedger
@@ -119,21 +120,7 @@ def _resource(layout: Layout, files: Sequence[str], codec: Codec) -> dict[str, A
 
 
 def _field(column: Column) -> dict[str, Any]:
-    field: dict[str, Any] = {"name": column.name, "type": _FIELD_TYPES.get(column.type, column.type)}
-    if column.type == "datetime":
-        field["format"] = "any"
-        if column.zone == "naive":
-            field["zone"] = "not stated by the provider"
-    if column.description:
-        field["description"] = column.description
-    if column.unit:
-        field["unit"] = column.unit
-    if column.member is not None and column.member != column.name:
-        field["member"] = column.member
-    if column.type in ("integer", "decimal"):
-        field["additive"] = column.additive
-    if column.personal:
-        field["personal"] = True
-    if not column.nullable:
-        field["constraints"] = {"required": True}
-    return field
+    form = {"format": "any"} if column.type == "datetime" else {}
+    required = {} if column.nullable else {"constraints": {"required": True}}
+    type_ = _FIELD_TYPES.get(column.type, column.type)
+    return {"name": column.name, "type": type_, **form, **facts_of(column), **required}

@@ -96,7 +96,7 @@ def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions], target: st
 def check_number(unfit: Sequence[Unfit], target: str, of: str) -> None:
     """Raises SinkError if these records are more than a partition may reject. ``of``: what they are of."""
     if len(unfit) > MOST_REJECTED:
-        raise _refusal(f"{target} cannot hold more than {MOST_REJECTED} records of {of}", unfit[0])
+        raise _refusal(f"{target} refuses more than {MOST_REJECTED} records of {of}", unfit[0])
 
 
 def _refusal(fault: str, first: Unfit, advice: str = "") -> SinkError:
