@@ -2,14 +2,17 @@
 How costs grow, with partitions and with columns: calls of Python functions are counted, nothing is timed.
 """
 
+import gc
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import penstock_plugins
 import pytest
+from attrs import define
 from configured_source import a_source
 from decoding import compiled_stream
 from penstock import (
@@ -17,11 +20,14 @@ from penstock import (
     Column,
     Connector,
     Envelope,
+    Event,
     ForbiddenError,
     Layout,
+    ParkedError,
     Partition,
     Project,
     Request,
+    Response,
     SandboxRequest,
     SandboxResponse,
     Slice,
@@ -34,7 +40,7 @@ from penstock._config.config import load
 from penstock._config.source import ConfiguredSource
 from penstock._fetch import scheduler
 from penstock._fetch.client import SourceClient
-from penstock._fetch.limits import RetryBudget
+from penstock._fetch.limits import Parking, RetryBudget
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._run.refusals import Refusals
@@ -79,6 +85,34 @@ class DailyPlugin:
                 key="id",
                 day="day",
                 requests=requests,
+                envelope=Envelope(items="sales", total="total"),
+            )
+
+
+@define(eq=False)
+class ShopsPlugin:
+    """A stream with a request for each account."""
+
+    accounts: Sequence[str]
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="shops", summary="sales by shop", settings=SourceSettings)
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        if source == "shops":
+            yield Stream(
+                name="sales",
+                summary="sales",
+                record=Sale,
+                kind="report",
+                key="id",
+                account="shop",
+                accounts=lambda settings: self.accounts,
+                day="day",
+                path="/sales",
+                params={"shop": "{account}"},
                 envelope=Envelope(items="sales", total="total"),
             )
 
@@ -171,6 +205,48 @@ def test_a_day_of_a_child_costs_the_same_among_many_days() -> None:
     few, more, most = calls(20), calls(40), calls(80)
 
     assert most - more < 3 * (more - few)
+
+
+def test_the_response_that_refused_an_account_is_released(tmp_path: Path) -> None:
+    """
+    A run remembers which accounts are forbidden, without the responses that stated it.
+    """
+    accounts = [f"a{number}" for number in range(40)]
+
+    def refused(request: SandboxRequest) -> SandboxResponse:
+        return answer(request) if "a0&" in f"{request.target}&" else SandboxResponse(status=403, body=b"not yours")
+
+    def count_responses(event: Event) -> None:
+        if event["event"] == "run_finished":
+            gc.collect()
+            kept.append(sum(isinstance(value, Response) for value in gc.get_objects()))
+
+    kept: list[int] = []
+    with serve(refused) as server:
+        project = Project(
+            {"source": {"shops": {"base_url": server.base_url, "start": FIRST, "concurrency": 1}}},
+            plugins=[penstock_plugins, ShopsPlugin(accounts)],
+            environ={},
+        )
+        result = project.run("shops", to=f"jsonl:{tmp_path}", since=FIRST, until=FIRST, on_event=count_responses)
+
+    assert len(result.errors) == 39
+    assert kept < [len(result.errors) // 2]
+
+
+def test_an_error_that_is_kept_has_the_same_traceback_each_time() -> None:
+    """
+    What a parked source raises for each slice does not collect the frames of all former times.
+    """
+    parking = Parking()
+    parking.park(ParkedError("the daily quota is used up", NOW))
+
+    def frames() -> int:
+        with pytest.raises(ParkedError, match="daily quota") as raised:
+            parking.check()
+        return len(list(traceback.walk_tb(raised.value.__traceback__)))
+
+    assert frames() == frames() == frames()
 
 
 def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:

@@ -62,6 +62,13 @@ class PenstockError(Exception):
             placed.sent = sent
         return placed.with_traceback(self.__traceback__)
 
+    def to_raise_again(self) -> Self:
+        """
+        A copy without a traceback. An error that is kept has frames as long as it lives, and more each time it is
+        raised: so a copy is kept, and a copy of that is raised.
+        """
+        return self.at().with_traceback(None)
+
     @property
     def without_place(self) -> str:
         """The reason alone, which is equal for one cause in many places."""

@@ -157,7 +157,7 @@ class Signer:
             self._needs_grant = False
             return
         if self._final_error is not None:
-            raise self._final_error
+            raise self._final_error.to_raise_again()
         try:
             if self.shared_grant is not None:
                 self._current = self.shared_grant(self._current)
@@ -173,7 +173,7 @@ class Signer:
                         "what is kept would never be used; write renew_request(kept)."
                     )
         except (AuthenticationError, ParkedError) as error:
-            self._final_error = error
+            self._final_error = error.to_raise_again()
             raise
         life_s = self._current.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT_SHARE * life_s

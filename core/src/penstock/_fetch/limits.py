@@ -131,14 +131,14 @@ class Parking:
     def check(self) -> None:
         """Raises ParkedError if the source is parked."""
         if self.error is not None:
-            raise self.error
+            raise self.error.to_raise_again()
 
     def park(self, error: ParkedError) -> None:
         """Make no further request, in no process of the run."""
         if self.error is None and self.on_park is not None:
             self.on_park(error)
-        self.error = error
+        self.error = error.to_raise_again()
 
     def park_here(self, error: ParkedError) -> None:
         """Make no further request, in this process."""
-        self.error = self.error or error
+        self.error = self.error or error.to_raise_again()

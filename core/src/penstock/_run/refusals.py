@@ -30,9 +30,9 @@ class Refusals:
     def check(self, planned: PlannedSlice) -> None:
         """Raises the refusal that makes a request for this slice pointless."""
         if self._credentials and (refused := self._credentials.get(self.source.credentials_of(planned.account))):
-            raise refused
+            raise refused.to_raise_again()
         if forbidden := self._accounts.get(planned.key):
-            raise forbidden
+            raise forbidden.to_raise_again()
 
     def add(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be accepted."""
@@ -40,12 +40,12 @@ class Refusals:
         if isinstance(error, ForbiddenError):
             if planned.key not in self._accounts:
                 self._forbidden[owner] += 1
-            self._accounts[planned.key] = error
+            self._accounts[planned.key] = kept = error.to_raise_again()
             is_undecided = owner not in self._credentials and self._forbidden[owner] >= MAX_FORBIDDEN_ACCOUNTS
             if is_undecided and not self.client.has_working_credentials(owner):
-                self._credentials[owner] = error
+                self._credentials[owner] = kept
         elif isinstance(error, AuthenticationError):
-            self._credentials[owner] = error
+            self._credentials[owner] = error.to_raise_again()
 
     def add_credentials_to(self, run_report: RunReport) -> None:
         """

@@ -120,7 +120,7 @@ class Tables:
         try, for every further call with the stream.
         """
         if (refused := self._refused.get(layout.stream)) is not None:
-            raise refused
+            raise refused.to_raise_again()
         table = self._tables.get(layout.stream)
         if table is None or table.layout != layout:
             table = self._tables[layout.stream] = self._make_or_change(layout)
