@@ -424,6 +424,31 @@ def a_moment(settings: Any, slice_: Any) -> Request:
     return Request(url=f"{settings.base_url}/sales", params=(("day", str(slice_.since)),))
 
 
+@frozen(kw_only=True)
+class CurrencySettings(AcmeSettings):
+    currency: str = setting("USD", help="of the prices")
+
+
+@frozen(kw_only=True)
+class StatedSettings(AcmeSettings):
+    currency: str = setting("USD", help="of the prices", affects_data=True)
+    page_size: int = setting(2, help="sales of a page", affects_data=False)
+
+
+def in_currency(settings: Any, slice_: Any) -> Request:
+    size = getattr(settings, "page_size", 2)
+    return a_moment(settings, slice_).with_param("currency", settings.currency).with_param("size", str(size))
+
+
+def test_a_setting_of_the_requests_states_whether_it_affects_the_data(tmp_path: Path) -> None:
+    """
+    Either statement is one: the rows of another currency are others, those of another page size are not.
+    """
+    connector = {"settings": StatedSettings}
+
+    conforms("acme", tmp_path, plugins=[Acme(stream={"requests": in_currency}, connector=connector)], faults="cut")
+
+
 def sending(settings: Any, slice_: Any) -> Request:
     """Requests that send one themselves."""
     own = urllib.request.Request(f"{settings.base_url}/me", headers={"X-Key": "demo"})
@@ -445,7 +470,13 @@ COUNTED = {"paginator": PageNumber()}
 
 # Of each check: connectors that differ from a sound one in what it tries, and the start of its message.
 TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
-    "declarations": [(lambda other: Acme(stream={"key": "nothing"}), "stream sales: key names the column 'nothing'")],
+    "declarations": [
+        (lambda other: Acme(stream={"key": "nothing"}), "stream sales: key names the column 'nothing'"),
+        (
+            lambda other: Acme(stream={"requests": in_currency}, connector={"settings": CurrencySettings}),
+            "stream sales: its requests (test_conformance.py, line ",
+        ),
+    ],
     "exit code": [
         (
             lambda other: Acme(stream={"judge": lambda response, answer: Refuse(ServerError("no"))}),

@@ -80,7 +80,8 @@ class TargetCircleSettings(SourceSettings):
         "the midnight after it",
         affects_data=True,
     )
-    path_prefix: str = setting("/api", help="what the paths begin with", converter=_prefix)
+    # As the path of base_url: a test system may have another.
+    path_prefix: str = setting("/api", help="what the paths begin with", affects_data=True, converter=_prefix)
     filters: Mapping[str, Mapping[str, str]] = setting(
         factory=dict,
         help="a table per stream of the provider's own options; comma lists mean OR",

@@ -29,7 +29,7 @@ class SettingInfo:
     """What a configuration key states about itself; see :func:`setting`."""
 
     help: str = ""
-    affects_data: bool = False
+    affects_data: bool | None = None
     per_account: bool = False
     secret: bool | None = None
 
@@ -38,7 +38,7 @@ def setting(
     default: Any = attrs.NOTHING,
     *,
     help: str,
-    affects_data: bool = False,
+    affects_data: bool | None = None,
     per_account: bool = False,
     secret: bool | None = None,
     **more: Any,
@@ -49,13 +49,15 @@ def setting(
     ``secret``: False states that a key is no secret, although its name looks like one; a secret is a ``Secret``.
     ``per_account``: an account may have a value of its own, in ``[source.NAME.accounts.ACCOUNT]``.
 
-    ``affects_data``: the provider's response depends on it; a changed value makes the next run read delivered
-    partitions again. A key that a template of a request names needs no such statement.
+    ``affects_data``: whether the provider's response depends on it; then a changed value makes the next run read
+    delivered partitions again. A key that a template of a request names needs no such statement. For a key that
+    ``requests`` of a stream with days reads, the kit requires one, also False (a page size).
     ``more`` goes to :func:`attrs.field` (``validator``; ``converter``, which must leave its own results unchanged).
     """
     if default is not attrs.NOTHING:
         more["default"] = default
-    affects_data = affects_data or isinstance(more.get("validator"), KnownFilters)
+    if isinstance(more.get("validator"), KnownFilters):
+        affects_data = True
     info = SettingInfo(help=help, affects_data=affects_data, per_account=per_account, secret=secret)
     return attrs.field(metadata={_METADATA: info}, **more)
 

@@ -7,8 +7,9 @@ a wrong result would otherwise appear in the first run.
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from types import FunctionType
 from typing import Any
 
@@ -26,7 +27,7 @@ from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, source_line
 from penstock.protocols import STATES, Grant, ReportState, Unsigned, check_returned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret, clip
-from penstock.settings import keys_of
+from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.verdicts import VERDICTS, Verdict
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
@@ -59,10 +60,8 @@ def trial_problems_of(registry: Registry, connector: str) -> list[str]:
         return []  # the registry reports them as broken
     if connector not in registry.sandboxes():
         return []
-    values = registry.sandbox(connector).source(NOWHERE)
     try:
-        settings = Config().with_values(connector, values, "sandbox").source(connector, registry).settings
-        source = ConfiguredSource.of(registry, connector, settings)
+        source = _source_of_sandbox(registry, connector)
     except ConfigError as error:
         return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
     problems = list(_problems_in_parameters(source))
@@ -73,6 +72,77 @@ def trial_problems_of(registry: Registry, connector: str) -> list[str]:
         if not stream.not_built and stream.derived is None:
             problems += [f"stream {stream.name}: {problem}" for problem in _problems_in_stream(source, stream)]
     return problems
+
+
+def _source_of_sandbox(registry: Registry, connector: str) -> ConfiguredSource:
+    """The connector with the settings of its sandbox. Raises ConfigError."""
+    values = registry.sandbox(connector).source(NOWHERE)
+    settings = Config().with_values(connector, values, "sandbox").source(connector, registry).settings
+    return ConfiguredSource.of(registry, connector, settings)
+
+
+def unstated_settings(registry: Registry, connector: str) -> list[str]:
+    """
+    The settings on which requests for days depend, and which do not state whether they affect the data: after a change
+    of such a setting, final days would keep the rows of its former value. The connector has no other problem.
+    """
+    if connector not in registry.sandboxes():
+        return []
+    source = _source_of_sandbox(registry, connector)
+    return [
+        f"stream {stream.name}: its requests ({source_line(stream.requests)}) depend on the setting {name}; write "
+        f"{name} = setting(..., affects_data=True), so that a changed value reads final days again, or "
+        "affects_data=False if the rows are the same"
+        for stream in source.streams
+        if stream.requests is not None
+        and stream.kind != "snapshot"
+        and stream.parent is None  # the rows of its parent are not known
+        and not stream.not_built
+        for name in _settings_read(source, stream)
+    ]
+
+
+def _settings_read(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+    """The settings that state nothing about ``affects_data``, and of which another value makes other requests."""
+    account = next(iter(source.accounts_of(stream) or ()), "1") if stream.account is not None else None
+    source = source.for_account(account)
+    settings, slice_ = source.settings, _slice(source, stream, account)
+    common = {attribute.name for attribute in keys_of(SourceSettings)}
+
+    def requests(values: SourceSettings) -> list[tuple[object, ...]]:
+        return [
+            (request.method, request.full_url, request.headers, request.body)
+            for request in stream.first_requests(values, slice_)
+        ]
+
+    for attribute in keys_of(type(settings)):
+        value = getattr(settings, attribute.name)
+        if attribute.name in common or info_of(attribute).affects_data is not None or isinstance(value, Secret):
+            continue
+        for other in _other_values(value):
+            changed: dict[str, Any] = {attribute.name: other}
+            try:
+                is_read = requests(evolve(settings, **changed)) != requests(settings)
+            except FAILURES:  # of a value that the connector refuses
+                continue
+            if is_read:
+                yield attribute.name
+                break
+
+
+def _other_values(value: object) -> Sequence[object]:
+    match value:
+        case bool():
+            return (not value,)
+        case int() | float() | Decimal():
+            return (value + 1,)
+        case str():
+            return (f"{value}x", "x")
+        case tuple():
+            return ((*value, "x"),)
+        case None:
+            return ("x", 2)
+    return ()
 
 
 _CALLED = {  # the values that the core passes to each function

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from penstock._plugins.registry import Registry
-from penstock._project.function_trials import trial_problems_of
+from penstock._project.function_trials import trial_problems_of, unstated_settings
 from penstock.errors import ConfigError, PluginError, UsageError
 from penstock.sandbox.app import SandboxApp
 from penstock.testing.conformance.credentials import one_reading_check, wrong_credentials
@@ -74,8 +74,10 @@ def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
     except PluginError as error:  # it is broken itself, or some plugin that should offer it
         reasons = [plugin.reason for plugin in broken if plugin.reason not in str(error)] + [str(error)]
     else:
-        reasons = [plugin.reason for plugin in broken if plugin.plugin == offered_by] or trial_problems_of(
-            registry, connector
+        reasons = (
+            [plugin.reason for plugin in broken if plugin.plugin == offered_by]
+            or trial_problems_of(registry, connector)
+            or unstated_settings(registry, connector)
         )
     return [Finding("declarations", text) for text in reasons]
 
