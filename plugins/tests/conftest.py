@@ -2,7 +2,17 @@
 Fixtures of several files of the plugins' tests.
 """
 
+import psycopg
 import pytest
+from postgres_statements import PostgresStatements
+
+
+@pytest.fixture
+def postgres_statements(monkeypatch: pytest.MonkeyPatch) -> PostgresStatements:
+    """What the connections to Postgres that the test opens execute."""
+    found = PostgresStatements()
+    monkeypatch.setattr(psycopg, "connect", found.connect)
+    return found
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.target import PostgresTarget
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink
+from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
 
@@ -495,36 +495,7 @@ def test_derived_rows_of_a_rejected_parent_are_replaced(dsn: str, nullable: bool
     assert query(dsn, "select rows from penstock.tables where stream = 'lead_data'") == [(4,)]
 
 
-def statements(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:
-    """Every statement from now on."""
-    found: list[str] = []
-    run, copy, transaction = database.run, database.copy, database.transaction
-
-    def counted_run(statement: str, values: Sequence[Any] = ()) -> Any:
-        found.append(statement)
-        return run(statement, values)
-
-    def counted_copy(statement: str, blocks: Any) -> int:
-        found.append(statement)
-        return copy(statement, blocks)
-
-    @contextmanager
-    def counted_transaction() -> Iterator[None]:
-        outer = not database.in_transaction
-        if outer:
-            found.append("begin")
-        with transaction():
-            yield
-        if outer:
-            found.append("commit")
-
-    monkeypatch.setattr(database, "run", counted_run)
-    monkeypatch.setattr(database, "copy", counted_copy)
-    monkeypatch.setattr(database, "transaction", counted_transaction)
-    return found
-
-
-def test_a_small_partition_costs_six_statements(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_small_partition_costs_six_statements(dsn: str, postgres_statements: PostgresStatements):
     """
     Delivered for the first time or restated; and there is no temporary table for it.
     """
@@ -532,20 +503,21 @@ def test_a_small_partition_costs_six_statements(dsn: str, monkeypatch: pytest.Mo
     deliver(target, [click(1)])
     first = a_writer(target, 2, [a_click_of(2, 1)])
     restated = a_writer(target, 1, [click(2), click(3)])
-    found = statements(monkeypatch, target.database)
+    postgres_statements.clear()
     first[0].commit(first[1])
-    of_first, found[:] = list(found), []
+    of_first = postgres_statements.texts
+    postgres_statements.clear()
     committed = restated[0].commit(restated[1])
-    of_second = list(found)
+    of_second = postgres_statements.texts
     target.close()
 
     assert committed.changes == {"came": 2, "went": 1, "changed": 0}
     assert len(of_first) <= 6, of_first
     assert len(of_second) <= 6, of_second
-    assert not any("temporary" in one or "drop" in one.split()[0] for one in (*of_first, *found))
+    assert not any("temporary" in one or "drop" in one.split()[0] for one in (*of_first, *of_second))
 
 
-def test_tables_are_examined_once_when_a_source_is_opened(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_tables_are_examined_once_when_a_source_is_opened(dsn: str, postgres_statements: PostgresStatements):
     """
     A plan needs no further statement to know that the rows of a partition are there.
     """
@@ -553,14 +525,15 @@ def test_tables_are_examined_once_when_a_source_is_opened(dsn: str, monkeypatch:
     target = sink(dsn).open(SOURCE, "r2")
     entry = target.ledger.entry(SOURCE, a_day())
     assert entry is not None
-    found = statements(monkeypatch, target.database)
+    postgres_statements.clear()
     assert target.is_intact(entry)
+    found = postgres_statements.texts
     target.close()
 
     assert found == []
 
 
-def test_a_group_of_small_partitions_is_one_transaction(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_group_of_small_partitions_is_one_transaction(dsn: str, postgres_statements: PostgresStatements):
     """
     Three statements for each that is restated, two for each that is not, and for all one BEGIN, one look at the table's
     definition, and one COMMIT.
@@ -569,9 +542,9 @@ def test_a_group_of_small_partitions_is_one_transaction(dsn: str, monkeypatch: p
     for day in range(1, 11):
         deliver(target, [a_click_of(day, 1)], partition=a_day(day))
     commits = [a_writer(target, day, [a_click_of(day, day % 2)]) for day in range(1, 11)]
-    found = statements(monkeypatch, target.database)
+    postgres_statements.clear()
     done = target.commit_group(commits)
-    found = list(found)
+    found = postgres_statements.texts
     target.close()
 
     assert [one.changes["came"] for one in done] == [0, 1] * 5  # type: ignore[union-attr,index]

@@ -16,9 +16,9 @@ from attrs import asdict
 from penstock import Adoption, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, LEADS, OF_CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import PostgresLedger
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, query, sink
 from postgres_server import binaries, server
+from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
 
@@ -164,28 +164,22 @@ def test_a_table_whose_rows_differ_is_not_adopted(dsn: str):
     assert query(dsn, "select obj_description('acme.clicks'::regclass)") == [(comment,)]
 
 
-def test_a_long_history_is_adopted_some_days_at_a_time(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_long_history_is_adopted_some_days_at_a_time(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, postgres_statements: PostgresStatements
+):
     """
     The ledger's rows of all days are never in memory together, and all of them are compared.
     """
     for day in (1, 2, 3):
         delivered(dsn, [click(day, report_date=date(2026, 3, day))], partition=a_day(day), run_id=f"r{day}")
     query(dsn, "comment on table acme.clicks is null; update penstock.tables set relation = 1")
-    held: list[int] = []
-    entries = PostgresLedger.entries
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        found = entries(*arguments, **options)
-        held.append(len(found))
-        return found
-
-    monkeypatch.setattr(PostgresLedger, "entries", counted)
     monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 1)
 
+    postgres_statements.clear()
     seen = adopted(dsn, confirmed=False)
 
     assert (seen.rows, seen.delivered, seen.partitions, seen.differences) == (3, 3, 3, ())
-    assert max(held) == 1
+    assert max(len(one.rows) for one in postgres_statements.of("select source, stream, partition, version")) == 1
     query(dsn, "delete from acme.clicks where report_date = '2026-03-02'")
     assert [one.partition for one in adopted(dsn).differences] == [a_day(2)]
 

@@ -10,8 +10,8 @@ import pytest
 from attrs import evolve
 from penstock.testing.sinks import CLICKS, LEADS, click, lead
 from penstock_plugins.postgres import table_creation
-from penstock_plugins.postgres.database import Database
 from postgres_runs import delivered, query, sink
+from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def test_a_table_of_an_earlier_version_gets_the_index_and_the_settings(dsn: str,
     assert query(dsn, index) == [(1,)]
 
 
-def test_a_missing_index_is_no_reason_to_wait(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_index_is_no_reason_to_wait(dsn: str, postgres_statements: PostgresStatements):
     """
     Where another session holds the table, one short try is made for the index, and the partition is delivered.
     """
@@ -70,14 +70,11 @@ def test_a_missing_index_is_no_reason_to_wait(dsn: str, monkeypatch: pytest.Monk
     query(dsn, "drop index acme.clicks_report_date_idx")
     with psycopg.connect(dsn) as writer:
         writer.execute("insert into acme.clicks select '9', '2026-01-01', 'x'")
-        statements, run = [], Database.run
-        monkeypatch.setattr(
-            Database, "run", lambda self, *values, **more: statements.append(values[0]) or run(self, *values, **more)
-        )
+        postgres_statements.clear()
         delivered(dsn, [click(1), click(2)], run_id="r2")
         writer.rollback()
 
-    assert len([statement for statement in statements if str(statement).startswith("create index")]) == 1
+    assert len([text for text in postgres_statements.texts if text.startswith("create index")]) == 1
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
 
 

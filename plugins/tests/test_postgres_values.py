@@ -16,8 +16,8 @@ from attrs import evolve
 from msgspec import UNSET, Raw
 from penstock import Column, Layout, LedgerEntry, SinkError
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
-from penstock_plugins.postgres.database import Database
 from postgres_runs import changed, delivered, query
+from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
 
@@ -210,25 +210,17 @@ def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, re
 
 
 @pytest.mark.usefixtures("no_small_partitions")
-def test_refused_rows_are_found_by_halving(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_rows_are_found_by_halving(dsn: str, postgres_statements: PostgresStatements) -> None:
     """
     A hundred refused rows of a thousand cost a few times the bytes of all rows, not a hundred times.
     """
-    sent: list[int] = []
-    copy = Database.copy
-
-    def counted(self: Database, statement: str, blocks: Any) -> int:
-        every = list(blocks)
-        sent.append(sum(map(len, every)))
-        return copy(self, statement, every)
-
-    monkeypatch.setattr(Database, "copy", counted)
     entry = deliver_things(
         dsn, [{"nested": Raw(b'["\\ud800"]' if place % 10 == 7 else b"[1]")} for place in range(1000)]
     )
 
     assert (entry.rows, entry.rejected) == (900, 100)
     assert [one.path for one in entry.rejected_records[:2]] == ["$[?(@.place==7)].nested", "$[?(@.place==17)].nested"]
+    sent = [one.copied_bytes for one in postgres_statements.of("copy ") if one.copied_bytes]
     assert sum(sent) < 12 * sent[0]
 
 

@@ -11,10 +11,10 @@ import pytest
 from attrs import evolve
 from penstock import Batch, Column, Partition
 from penstock.testing.sinks import ANSWERS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
-from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.target import PostgresTarget
 from penstock_plugins.sink_support import table_verification
 from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
+from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def test_rows_of_no_delivery_are_named(dsn: str):
     assert {one.partition for one in found} == {a_day(2), odd}
 
 
-def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_verify_of_some_days_reads_their_rows_only(dsn: str, postgres_statements: PostgresStatements):
     """
     The index on the day finds them, also where the column of the day was widened; rows outside of the window are not
     read.
@@ -99,10 +99,11 @@ def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest
         seen = sink(dsn).open_readonly(SOURCE)
         assert seen is not None
         entries = list(seen.ledger.entries(SOURCE, "clicks", since=date(2026, 3, 2)).values())
-        sent = with_values(monkeypatch, seen.database)
+        postgres_statements.clear()
         found = list(seen.verify("clicks", entries, since=date(2026, 3, 2), until=date(2026, 3, 2)))
-        statement, values = next(one for one in sent if "count(*)" in one[0])
-        ((explained,),) = seen.database.run(f"explain (analyze, buffers, format json) {statement}", values).fetchall()
+        count = postgres_statements.of("count(*)")[0]
+        statement = f"explain (analyze, buffers, format json) {count.text}"
+        ((explained,),) = seen.database.run(statement, count.parameters).fetchall()
         seen.close()
 
         assert [one.what for one in found] == ["clicks: 2 rows in acme.clicks, 1 were delivered"]
@@ -110,7 +111,9 @@ def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 10 < pages, explained
 
 
-def test_a_history_is_compared_some_days_at_a_time(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_history_is_compared_some_days_at_a_time(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, postgres_statements: PostgresStatements
+):
     """
     The differences found are the same, also of days between two parts, and no statement returns more than the rows of
     its days.
@@ -128,22 +131,14 @@ def test_a_history_is_compared_some_days_at_a_time(dsn: str, monkeypatch: pytest
     monkeypatch.setattr(table_verification, "ENTRIES_AT_ONCE", 2)
     seen = sink(dsn).open_readonly(SOURCE)
     assert seen is not None
-    sent = with_values(monkeypatch, seen.database)
+    postgres_statements.clear()
     found = list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
-    counts = [seen.database.run(*one).fetchall() for one in sent[:] if "count(*)" in one[0]]
+    counts = [len(one.rows) for one in postgres_statements.of("count(*)")]
     seen.close()
 
     assert sorted(one.what for one in found) == [differing, uncounted, uncounted]
     assert {one.partition for one in found} == {a_day(3), a_day(5), a_day(8)}
-    assert [len(rows) for rows in counts] == [2, 2, 3]
-
-
-def with_values(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tuple[str, Sequence[Any]]]:
-    """Every statement from now on, with its parameters."""
-    found: list[tuple[str, Sequence[Any]]] = []
-    run = database.run
-    monkeypatch.setattr(database, "run", lambda text, values=(): found.append((text, values)) or run(text, values))
-    return found
+    assert counts == [2, 2, 3]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
