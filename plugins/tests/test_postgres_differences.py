@@ -26,7 +26,7 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.postgres.target import PostgresTarget
-from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink
+from postgres_runs import a_click_of, a_session_end, a_trigger, deliver, delivered, name_of, query, sink
 from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
@@ -552,22 +552,16 @@ def test_a_group_of_small_partitions_is_one_transaction(dsn: str, postgres_state
     assert (found[0], found[-1]) == ("begin", "commit")
 
 
-def test_a_group_whose_session_is_lost_is_committed(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_group_whose_session_is_lost_is_committed(dsn: str):
     """
     The server ends the session within the transaction of a group: each partition is committed in a new session, once.
     """
     target = sink(dsn).open(SOURCE, "r1")
     commits = [a_writer(target, day, [a_click_of(day, 1)]) for day in (1, 2, 3)]
-    write, pid = type(commits[1][0]).write_in_group, target.database.pid
-
-    def write_and_lose(writer: Any, entry: LedgerEntry) -> LedgerEntry:
-        found = write(writer, entry)
-        if writer is commits[1][0]:
-            query(dsn, f"select pg_terminate_backend({pid}, 5000)")
-        return found
-
-    monkeypatch.setattr(type(commits[1][0]), "write_in_group", write_and_lose)
+    session = target.database.pid
+    a_session_end(dsn, "penstock.partitions", "trigger meddling before insert or update on TABLE", first=2)
     done = target.commit_group(commits)
+    assert target.database.pid != session
     target.close()
 
     assert [one.rows for one in done] == [1, 1, 1]  # type: ignore[union-attr]

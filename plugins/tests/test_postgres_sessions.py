@@ -37,7 +37,7 @@ from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, an_ent
 from penstock_plugins.postgres import database, locks
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink, verified
+from postgres_runs import a_click_of, a_session_end, a_trigger, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server, with_database
 from waits import eventually
 
@@ -588,41 +588,48 @@ def end_sessions(dsn: str, run_id: str) -> None:
     query(dsn, f"select pg_terminate_backend(pid) from pg_stat_activity where application_name like '{name}'")
 
 
-@pytest.mark.parametrize("when", ["before", "postgres.begun", "postgres.written", "postgres.recorded"])
-def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("table", "when"),
+    [
+        pytest.param("", "", id="before the commit"),
+        pytest.param("acme.clicks", "trigger meddling before insert on TABLE", id="rows"),
+        pytest.param("penstock.partitions", "trigger meddling before insert or update on TABLE", id="ledger"),
+        pytest.param(
+            "penstock.partitions",
+            "constraint trigger meddling after insert or update on TABLE deferrable initially deferred",
+            id="end of the commit",
+        ),
+    ],
+)
+def test_a_lost_session_is_opened_again(dsn: str, table: str, when: str):
     """
     Whenever the server ends the session: it is opened again, with the lock of the source, and the partition is
     committed once.
     """
     delivered(dsn, [click(1)])
+    if table:
+        a_session_end(dsn, table, when)
     target = sink(dsn).open(SOURCE, "r2")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2)])))
     entry = an_entry(target.ledger, a_day(), rows=1)
-    ended = []
-
-    def at(point: str) -> None:
-        if point == when and not ended:
-            ended.append(point)
-            end_sessions(dsn, "r2")
-
-    monkeypatch.setattr("penstock_plugins.postgres.delivery.fault_point", at)
-    if when == "before":
+    session = target.database.pid
+    if not table:
         end_sessions(dsn, "r2")
     committed = writer.commit(entry)
+    assert target.database.pid != session
     with pytest.raises(LockHeldError):
         sink(dsn).open(SOURCE, "r3")
     target.ledger.fail_all(SOURCE, [(a_day(2), "down")], "r2")
     target.close()
 
-    assert ended or when == "before"
     assert committed.changes == {"came": 1, "went": 1, "changed": 0}
     assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c2", "r2")]
     assert query(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
 
 
-@pytest.mark.parametrize("method", ["restate", "deliver"])
-def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypatch: pytest.MonkeyPatch, method: str):
+@pytest.mark.parametrize("table", ["restatements", "partitions"])
+def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, table: str):
     """
     A statement of the ledger is not made in a new session alone: else its row would state rows that were rolled back.
     """
@@ -631,19 +638,12 @@ def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypat
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
     entry = an_entry(target.ledger, a_day(), rows=2)
-    original, ended = getattr(target.ledger, method), []
-
-    def after_the_session(*words: Any, **more: Any) -> Any:
-        if not ended:
-            ended.append(1)
-            end_sessions(dsn, "r2")
-        return original(*words, **more)
-
-    monkeypatch.setattr(target.ledger, method, after_the_session)
+    session = target.database.pid
+    a_session_end(dsn, f"penstock.{table}", "trigger meddling before insert or update on TABLE")
     committed = writer.commit(entry)
+    assert target.database.pid != session
     target.close()
 
-    assert ended
     assert committed.rows == 2
     assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
     assert query(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]

@@ -68,6 +68,16 @@ def a_trigger(dsn: str, table: str, when: str, does: str) -> None:
     query(dsn, f"create {when.replace('TABLE', table)} {each} execute function meddle()")
 
 
+def a_session_end(dsn: str, table: str, when: str, first: int = 1) -> None:
+    """
+    A trigger that ends the session in which it is called: once, at call number ``first``. A sequence counts the calls,
+    which no rollback resets.
+    """
+    query(dsn, "create sequence session_ends")
+    end = "perform pg_terminate_backend(pg_backend_pid());"
+    a_trigger(dsn, table, when, f"if nextval('session_ends') = {first} then {end} end if; return new;")
+
+
 def a_click_of(day: int, number: int, **values: Any) -> dict[str, Any]:
     return click(number, report_date=date(2026, 3, day), **values)
 
