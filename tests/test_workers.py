@@ -313,31 +313,6 @@ def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:
     assert not any("Request: " in error["reason"] for error in report["errors"])
 
 
-def test_a_shard_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A shard that gets no reply from the coordinator stops, which is an error of the run: exit code 1, not that of an
-    interruption. The next run reads the rest.
-    """
-    cut = threading.Event()
-
-    def request(channel: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        if channel.number == 2 and message["kind"] == "state":
-            cut.set()
-            raise OSError("the channel is cut")
-        return cast("Mapping[str, Any]", channel.coordinator.reply(channel.number, message))
-
-    monkeypatch.setattr(thread_engine.ThreadChannel, "request", request)
-    files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
-    code, report = files.run_here()
-
-    assert code == 1, report
-    assert [one["error"] for one in report["errors"]] == ["WorkerLostError"]
-    assert "worker 2 of this run ended before its work was done: it had no reply" in report["errors"][0]["message"]
-    monkeypatch.undo()
-    assert files.run_here()[0] == 0
-    files.assert_true()
-
-
 def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     """
     The reason of a failed worker is masked before it leaves the process, and no traceback is printed.
@@ -419,6 +394,35 @@ def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ModuleType]:
         return module
 
     return made
+
+
+@frozen
+class CutChannel(thread_engine.ThreadChannel):  # type: ignore[misc, name-defined]
+    """A channel that is cut when its worker begins a partition."""
+
+    def request(self, message: Message) -> Message:
+        if message["kind"] == "state":
+            raise OSError("the channel is cut")
+        return cast("Message", super().request(message))
+
+
+def test_a_shard_whose_channel_is_cut_is_lost(files: DividedRuns, module_of: Callable[[Any], ModuleType]) -> None:
+    """
+    A shard that gets no reply from the coordinator stops, which is an error of the run: exit code 1, not that of an
+    interruption. The next run reads the rest.
+    """
+
+    def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
+        channel = CutChannel if one.number == 2 else thread_engine.ThreadChannel
+        coordinator.done(one.number, work(one, channel(one.number, coordinator)))
+
+    code, report = files.run_here(module_of(ScriptedEngine(carry_out)), engine="scripted")
+
+    assert code == 1, report
+    assert [one["error"] for one in report["errors"]] == ["WorkerLostError"]
+    assert "worker 2 of this run ended before its work was done: it had no reply" in report["errors"][0]["message"]
+    assert files.run_here()[0] == 0
+    files.assert_true()
 
 
 @pytest.mark.parametrize("is_local", [True, False], ids=["this machine", "other machines"])

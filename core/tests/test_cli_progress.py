@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+from contextlib import redirect_stderr
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from penstock._cli.lines import Lines, in_words
 from penstock._cli.session import Session
 from penstock._util.clock import Clock
 from rich.console import Console
-from shop_commands import Here, days
+from shop_commands import Here, days, on_a_terminal
 
 pytestmark = pytest.mark.slow
 
@@ -95,16 +96,13 @@ def test_quiet_prints_nothing_of_a_good_run(here: Here) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("--log-format", "json")], ids=" ".join)
-def test_a_run_continues_when_its_messages_are_not_read(
-    here: Here, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_continues_when_its_messages_are_not_read(here: Here, options: tuple[str, ...]) -> None:
     """
     In ``penstock run ... 2>&1 | head -1`` all rows are delivered.
     """
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as unread:
-        monkeypatch.setattr("sys.stderr", unread)
+    with os.fdopen(write, "w") as unread, redirect_stderr(unread):
         here("run", "daily", *days(2), *options)
 
     assert len(list((here.folder / "data").rglob("by_report_date=*/data.jsonl"))) == 2
@@ -128,7 +126,7 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     """
     A bar per stream with partitions and records; failures above them.
     """
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
     with following(Lines()) as follow:
         follow({"event": "planned", "source": "shop", "stream": "sales", "partitions": 2, "final": 0})
         part = {"source": "shop", "stream": "sales", "partition": {"day": "2026-01-31"}}
@@ -166,7 +164,7 @@ def test_the_end_of_a_run_is_coloured_where_colours_are_shown(
     """
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
 
     here("run", "daily", *days(1))
 

@@ -19,7 +19,7 @@ from penstock._cli.output import column_widths, print_table
 from penstock._cli.status import print_problems, print_sources
 from penstock._project.used_targets import UsedTargets
 from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus, TargetStatus
-from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days
+from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days, on_a_terminal
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def test_no_word_is_broken_on_a_narrow_terminal(
     here("run", "daily", *days(3), code=1)
     wide = here(*command)
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
 
     narrow = re.sub(r"\x1b\[[\d;]*m", "", here(*command))
 
@@ -72,7 +72,7 @@ def test_a_table_that_does_not_fit_is_printed_in_blocks(here: Here, monkeypatch:
     """
     here("run", "daily", *days(2))
     monkeypatch.setenv("COLUMNS", "30")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
 
     narrow = here("status", "--totals", "--daily")
 
@@ -97,7 +97,7 @@ def test_amounts_of_a_column_have_equally_many_digits(
     The amounts of a column have equally many digits after the point, also where each row is a block.
     """
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
 
     print_table(
         ["account", "period", "rows", "spend"],
@@ -213,7 +213,7 @@ def test_long_output_is_paged_on_a_terminal(here: Here, monkeypatch: pytest.Monk
     The pager gets the text as the terminal would; what fits is printed.
     """
     paged: list[str] = []
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    on_a_terminal(monkeypatch)
     monkeypatch.setattr("click.echo_via_pager", paged.append)
 
     monkeypatch.setenv("LINES", "200")

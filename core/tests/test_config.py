@@ -69,11 +69,12 @@ class Offered:
     """What the registry answers, as values."""
 
     vault: Mapping[str, Callable[[str], str]] = field(factory=dict)
+    settings: type[Settings] = Settings
 
     def connector(self, name: str) -> Connector:
         if name != "x":
             raise PluginError(f"no connector named {name!r} is installed.", missing=True)
-        return Connector(name="x", summary="", settings=Settings)
+        return Connector(name="x", summary="", settings=self.settings)
 
     def sinks(self) -> dict[str, SinkKind]:
         return {
@@ -401,16 +402,12 @@ class EndingSettings(Settings):
         sys.exit()
 
 
-def test_settings_that_end_the_process_are_a_defect_of_the_connector(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_end_the_process_are_a_defect_of_the_connector(tmp_path: Path) -> None:
     """
     The error has name and place: the command would end with exit code 0, as if it had read everything.
     """
-    monkeypatch.setattr(f"{__name__}.Settings", EndingSettings)
-
     with pytest.raises(PluginError, match=r"EndingSettings \(test_config\.py, line \d+\) failed with SystemExit"):
-        loaded(tmp_path).source("x", Offered())
+        loaded(tmp_path).source("x", Offered(settings=EndingSettings))
 
 
 @pytest.mark.parametrize(

@@ -147,16 +147,13 @@ def test_totals_read_a_history_some_days_at_a_time(other_project: Project, sinks
     assert not held["entries"]
 
 
-def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deleting_the_rows_of_a_day_reads_its_partitions_only(project: Project, statements: Statements) -> None:
     """
     The number of partitions that are read does not depend on the length of the history in the ledger. Only the names of
     all files are, for the list of them beside the files.
     """
     project.run("daily", **DAYS)
-    statements = Statements()
-    monkeypatch.setattr(sqlite3, "connect", statements.connect)
+    statements.clear()
 
     project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
 

@@ -504,7 +504,8 @@ def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.M
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Shop.Plugin\nVersion: {version}\n\nVersion: 7\n")
         (info / "entry_points.txt").write_text(output)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "later"), *sys.path])
+    monkeypatch.syspath_prepend(tmp_path / "later")
+    monkeypatch.syspath_prepend(tmp_path)
 
     assert Registry().secrets()["safe"]("a") == "A"
     assert "Shop.Plugin 2" in [str(one.plugin) for one in Registry().broken()]

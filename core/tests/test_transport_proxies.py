@@ -5,6 +5,7 @@ The transport through proxies, and over TLS with certificates of an own authorit
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,7 +150,7 @@ def test_socks_proxy_without_its_library(make: Make, monkeypatch: pytest.MonkeyP
     """
     The message names what to install.
     """
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "socks", None)
 
     with pytest.raises(ConfigError, match=r"of the extra socks of penstock-core\. Run: pip install pysocks"):
         make(base_origin="https://api.example.com", proxy="socks5://127.0.0.1:9")(

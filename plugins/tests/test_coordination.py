@@ -5,9 +5,11 @@ in ``test_file_sinks``.
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
+from disks import ignored_case
 from penstock import (
     LockHeldError,
     PendingReport,
@@ -158,28 +160,25 @@ def test_a_run_waits_for_the_workers_of_a_killed_coordinator(sink: FileSink, mon
     worker = sink.open_staging(SOURCE, "r1", target.reply)
     target.close()
 
-    def end(seconds: float) -> None:
-        worker.close()
-
     monkeypatch.setattr("penstock_plugins.files.locks.WORKERS_WAIT_S", 0.0)
     with pytest.raises(LockHeldError, match=r"run r1, a worker on ") as refused:
         sink.open(SOURCE, "r2")
     monkeypatch.undo()
-    monkeypatch.setattr("penstock_plugins.files.locks.time.sleep", end)
+    threading.Timer(0.2, worker.close).start()
     sink.open(SOURCE, "r3").close()
 
     assert refused.value.run_id == "r1"
 
 
-def test_rows_of_a_case_folding_file_system(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_case_folding_file_system(sink: FileSink) -> None:
     """
     Where names of other case are one directory, the coordinator refuses the second account, as it does for itself.
     """
-    monkeypatch.setattr("penstock_plugins.files.source_files.ignores_case", lambda path: path.name == ".penstock")
-    target = sink.open(SOURCE, "r1")
-    worker = sink.open_staging(SOURCE, "r1", target.reply)
-    deliver(worker, a_day(advertiser="Acme"), [(CLICKS, [click(1, advertiser_id="Acme")])])
-    with pytest.raises(TargetError, match="differ in upper and lower case only"):
-        deliver(worker, a_day(advertiser="acme"), [(CLICKS, [click(1, advertiser_id="acme")])])
-    worker.close()
-    target.close()
+    with ignored_case(sink.directory / SOURCE / "clicks"):
+        target = sink.open(SOURCE, "r1")
+        worker = sink.open_staging(SOURCE, "r1", target.reply)
+        deliver(worker, a_day(advertiser="Acme"), [(CLICKS, [click(1, advertiser_id="Acme")])])
+        with pytest.raises(TargetError, match="differ in upper and lower case only"):
+            deliver(worker, a_day(advertiser="acme"), [(CLICKS, [click(1, advertiser_id="acme")])])
+        worker.close()
+        target.close()

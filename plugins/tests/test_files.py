@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import ignored_case
 from penstock import Batch, LedgerEntry, Partition, SinkError, SinkKind, TargetError, UsageError
 from penstock.testing.sinks import (
     ANSWERS,
@@ -37,11 +38,10 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import source_files, target as files_target, verify as files_verify
+from penstock_plugins.files import source_files
 from penstock_plugins.files.csv import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
-from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.sink_kinds import KINDS
 from sqlite_statements import Statements
@@ -274,43 +274,42 @@ def test_a_directory_on_another_volume(sink, other_volume, link):
 
 
 @pytest.mark.parametrize("other", ["ACME", "acme."])
-def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
+def test_a_file_system_that_ignores_case(sink, other):
     """
     An account whose directory would be that of another one is refused, in the same run and in later ones; a source
     likewise. On other file systems both have their own.
     """
-    monkeypatch.setattr(source_files, "ignores_case", lambda path: True)
-    monkeypatch.setattr(files_target, "ignores_case", lambda path: True)
-    run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
-    run(sink, a_day(2, "Acme"), (CLICKS, [click(2)]))
-    target = sink.open(SOURCE, "r2")
-    deliver(target, a_day(1, "another"), [(CLICKS, [click(1)])], run_id="r2")
+    with ignored_case(sink.directory, sink.directory / SOURCE / "clicks"):
+        run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
+        run(sink, a_day(2, "Acme"), (CLICKS, [click(2)]))
+        target = sink.open(SOURCE, "r2")
+        deliver(target, a_day(1, "another"), [(CLICKS, [click(1)])], run_id="r2")
 
-    for name, day in ((other, 1), (other, 3), ("ANOTHER", 1)):
-        with pytest.raises(TargetError, match="the file system takes both names for one"):
-            target.begin([CLICKS], a_day(day, name))
-    target.close()
+        for name, day in ((other, 1), (other, 3), ("ANOTHER", 1)):
+            with pytest.raises(TargetError, match="the file system takes both names for one"):
+                target.begin([CLICKS], a_day(day, name))
+        target.close()
 
-    with pytest.raises(TargetError, match=f"has the rows of the source {SOURCE}, and the file system takes"):
-        sink.open(SOURCE.upper(), "r3")
-    monkeypatch.undo()
+        with pytest.raises(TargetError, match=f"has the rows of the source {SOURCE}, and the file system takes"):
+            sink.open(SOURCE.upper(), "r3")
+
     run(sink, a_day(1, other), (CLICKS, [click(1)]))
     sink.open(SOURCE.upper(), "r3").close()
 
 
 @pytest.mark.parametrize("ignores_case", [True, False])
-def test_a_file_in_a_directory_of_another_case_is_counted_where_case_is_ignored(sink, monkeypatch, ignores_case):
+def test_a_file_in_a_directory_of_another_case_is_counted_where_case_is_ignored(sink, ignores_case):
     """
     A copy of the directory may have other names: they are those of the ledger only where the file system ignores case.
     """
-    monkeypatch.setattr(files_verify, "ignores_case", lambda path: ignores_case)
     run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
     account = sink.directory / SOURCE / "clicks" / "by_advertiser_id=Acme"
     account.rename(account.with_name("by_advertiser_id=ACME"))
     target = sink.open_readonly(SOURCE)
     entries = target.ledger.entries(SOURCE, "clicks")
 
-    found = list(target.verify("clicks", list(entries.values())))
+    with ignored_case(*[sink.directory / SOURCE / "clicks"] * ignores_case):
+        found = list(target.verify("clicks", list(entries.values())))
     target.close()
 
     assert any(difference.uncounted for difference in found) is not ignores_case
@@ -511,7 +510,7 @@ def test_the_comparison_of_a_day_looks_at_nothing_of_other_days(sink):
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["nothing staged", "a day staged"])
-def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeypatch):
+def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, statements):
     """
     Every day that was merged into it is missing, with a notice; other accounts are not.
     """
@@ -521,15 +520,10 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeyp
     if staged:
         crash(sink, "day.staged", a_lead_day(3), (LEADS, [lead(4)]))
     (sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl").unlink()
-    entries, read = FileLedger.entries, list[set[Partition]]()
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        read.append({partition.without_day for partition in entries(*arguments, **options)})
-        return entries(*arguments, **options)
-
-    monkeypatch.setattr(FileLedger, "entries", counted)
+    statements.clear()
     target = sink.open(SOURCE, "r2")
-    assert read == [{a_lead_day(1).without_day}]  # not those of other accounts, whose file may be gone, too
+    read = [json.loads(one.parameters[-1]) for one in statements.of("account in (select")]
+    assert read == [["7"]]  # not the days of other accounts, whose file may be gone, too
     known = set(target.ledger.entries(SOURCE, "leads"))
     (notice,) = target.notices
     target.close()

@@ -133,6 +133,15 @@ class ShopPlugin:
         )
 
 
+class PrintingPlugin:
+    """A plugin whose code prints a line to standard output."""
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        print("printed")
+        return []
+
+
 class Following:
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -179,6 +188,12 @@ sink = "files"
         return self.out
 
 
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, standard output and standard error are a terminal."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+
 def days(number: int) -> tuple[str, str]:
     """``--since`` of a window of so many days up to yesterday."""
     return ("--since", str(TODAY - timedelta(days=number)))
@@ -187,11 +202,11 @@ def days(number: int) -> tuple[str, str]:
 NOW = datetime(2026, 11, 28, 6, 40, tzinfo=UTC)
 
 
-def completions(here: Here, monkeypatch: pytest.MonkeyPatch, line: str) -> set[str]:
-    """What bash offers behind a line that begins with penstock."""
+def completions(here: Here, monkeypatch: pytest.MonkeyPatch, line: str, *plugins: Any) -> set[str]:
+    """What bash offers behind a line that begins with penstock, with more ``plugins`` than the shop's."""
     monkeypatch.setenv("_PENSTOCK_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"penstock {line}")
     monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
     with pytest.raises(SystemExit):
-        main([], plugins=[ShopPlugin(), penstock_plugins], environ={})
+        main([], plugins=[ShopPlugin(), penstock_plugins, *plugins], environ={})
     return {one.partition(",")[2] for one in here.capsys.readouterr().out.splitlines()}

@@ -1,5 +1,5 @@
 """
-File systems of a test's own that are soon full.
+File systems as tests need them: soon full, or without the case of names.
 """
 
 import subprocess
@@ -34,3 +34,18 @@ def fill(disk: Path) -> Path:
         while True:
             file.write(b"x" * 4096)
     return filler
+
+
+@contextmanager
+def ignored_case(*directories: Path) -> Iterator[None]:
+    """
+    Directories that look as on a file system that ignores case: the mark that penstock leaves in each of them is
+    found under its name in capitals, too.
+    """
+    links = [directory / ".PENSTOCK" for directory in directories]
+    for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(".penstock")
+    yield
+    for link in links:
+        link.unlink()
