@@ -3,7 +3,7 @@ What a commit writes inside its transaction: the rows of a partition, and its ro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from attrs import define, evolve, field
 from penstock import LedgerEntry, Partition, SinkError, fault_point
@@ -258,18 +258,29 @@ class MergingDelivery(Delivery):
     def _children(self, rows: NewRows) -> Replacement:
         """The replacement of all rows that are derived from the parents in this partition."""
         parents, children = self._relation_of(self.main), self._relation_of(rows)
-        key, reference = self.main.layout.key, rows.layout.derived_by
+        key = self.main.layout.key
+        references = [f"{quoted(column)}{as_key}" for column, as_key in self._references(rows)]
         parent, relations_of_parents = parents.name, [parents]
         if self.main.unfit:  # the rows that are derived from a rejected parent are delivered all the same
-            rejected = f"select {columns_sql(reference)} from {children.name}"
+            rejected = f"select {', '.join(references)} from {children.name}"
             parent = f"(select {columns_sql(key)} from {parents.name} union {rejected})"
             relations_of_parents.append(children)
-        pairs = zip(reference, key, strict=True)
-        is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(of_parent)}" for column, of_parent in pairs)
+        pairs = zip(references, map(quoted, key), strict=True)
+        is_child = " and ".join(f"old.{reference} = parent.{of_parent}" for reference, of_parent in pairs)
         own_rows = self._scope(rows.table, {})
         where = f"{own_rows.where} and exists (select from {parent} as parent where {is_child})"
         scope = Scope(where=where, values=own_rows.values, relations=relations_of_parents)
         return self._replacement(rows, children, scope)
+
+    def _references(self, rows: NewRows) -> Iterator[tuple[str, str]]:
+        """
+        The columns of a derived stream that hold its parent's key, each with the cast by which a text is compared as
+        the key is: equal values may be written otherwise.
+        """
+        types, types_of_key = rows.table.types, self.main.table.types
+        for column, of_parent in zip(rows.layout.derived_by, self.main.layout.key, strict=True):
+            is_text = types[column] == "text" != types_of_key[of_parent]
+            yield column, f"::{types_of_key[of_parent]}" if is_text else ""
 
     def _is_stored(self, rows: NewRows) -> bool:
         stored = self._merge() if rows is self.main else self._children(rows)
