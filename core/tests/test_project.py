@@ -160,7 +160,7 @@ def test_a_lock_that_is_held_is_a_result(project: Project, shop: Shop, server: S
     assert project.run("daily", **DAYS, on_event=meanwhile).exit_code == 0
     assert results[0].exit_code == 6
     assert results[0].errors[0]["error"] == "LockHeldError"
-    assert isinstance(results[0].reason, penstock.LockHeldError)
+    assert isinstance(results[0].error, penstock.LockHeldError)
 
 
 def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
             _write_report(session, report, RunResult.not_started(error).report)
         raise
     written = report is None or _write_report(session, report, result.report)
-    if result.reason is not None:
-        raise result.reason
+    if result.error is not None:
+        raise result.error
     return result.exit_code or int(not written)
 
 
@@ -94,7 +94,7 @@ def run_and_follow(session: Session, start: Callable[[OnEvent, threading.Event],
 
         with only_data_on_stdout():
             result = start(show, clock.stop)
-    if result.reason is None:
+    if result.error is None:
         summarise(session, result)
     return result
 

@@ -33,7 +33,7 @@ class RunResult:
     ``undelivered_notifications``: a message for each receiver of ``notify`` that did not take the result; also in
     ``notices``.
 
-    ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
+    ``error``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
     """
 
     exit_code: int
@@ -47,7 +47,7 @@ class RunResult:
     truncated_line: str | None = None
     missing_measures_line: str | None = None
     undelivered_notifications: tuple[str, ...] = ()
-    reason: PenstockError | None = None
+    error: PenstockError | None = None
 
     @property
     def errors(self) -> tuple[Mapping[str, Any], ...]:
@@ -95,5 +95,5 @@ class RunResult:
             run_id=None,
             report=report,
             summary=f"not started: {error}",
-            reason=error,
+            error=error,
         )

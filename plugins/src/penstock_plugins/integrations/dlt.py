@@ -147,8 +147,8 @@ def deliveries(project: Project, source: str, ledger: StateLedger, **options: An
         result = project.run(source, to=sink, streams=ledger.chosen, stop=sink.stop, **options)
         for text in result.notices:
             _logger.warning("%s: %s", source, mask(text))
-        if result.reason is not None:
-            raise result.reason
+        if result.error is not None:
+            raise result.error
         if result.exit_code == 5:
             raise RejectedRecordsError(result.rejected_line or result.summary)
         if result.exit_code:
