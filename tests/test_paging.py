@@ -453,7 +453,7 @@ CEILING = 4
 class Cut(SinglePage):
     """The provider never lists more than four records."""
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         return page.count >= CEILING
 
 

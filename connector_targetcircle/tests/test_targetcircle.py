@@ -383,7 +383,9 @@ def test_full_list_is_cut(count: int, capped: bool) -> None:
     request = paginator.first(Request(url="https://api.targetcircle.com/api/offers"))
 
     assert request.param("limit") == "1000"
-    assert paginator.capped(Page(request=request, response=an_answer(), answer=Answer(), count=count)) is capped
+    assert (
+        paginator.reached_ceiling(Page(request=request, response=an_answer(), answer=Answer(), count=count)) is capped
+    )
 
 
 # --- judging --------------------------------------------------------------------------------------------------------

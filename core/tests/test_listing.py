@@ -85,7 +85,7 @@ class Numbered(SinglePage):
     def repeats(self, page: Page) -> bool:
         return self.repeated
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         return page.listed == self.ceiling
 
     def restart(self, request: Request, response: Response) -> Request | None:
@@ -360,7 +360,7 @@ def test_a_listing_is_cut_where_its_last_page_reaches_the_ceiling(came: list[Cam
     listing = a_listing(Numbered(ceiling=4))
     read(listing, came)
 
-    assert listing.is_capped == capped
+    assert listing.reached_ceiling == capped
 
 
 @pytest.mark.parametrize(

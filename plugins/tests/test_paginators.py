@@ -459,8 +459,8 @@ def test_an_offset_ends_at_the_ceiling(offset: int, count: int, total: int | Non
     paginator = Offset(ceiling=1000)
     page = a_page(request=request, count=count, longest=100, total=total)
 
-    assert paginator.may_cap()
-    assert paginator.capped(page) is cut
+    assert paginator.has_ceiling()
+    assert paginator.reached_ceiling(page) is cut
     assert (paginator.next(page) is None) is (offset + count >= 1000)
 
 

@@ -46,7 +46,7 @@ def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, lis
         longest=count,
     )
 
-    assert PageNumber(size=1000, full_page_is_cut=True).capped(page) is cut
+    assert PageNumber(size=1000, full_page_is_cut=True).reached_ceiling(page) is cut
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_ceiling_is_reached_by_a_full_last_page(
         longest=1000 if listed % 500 else count,
     )
 
-    assert PageNumber(size=1000, ceiling=10_000).capped(page) is cut
+    assert PageNumber(size=1000, ceiling=10_000).reached_ceiling(page) is cut

@@ -27,7 +27,12 @@ class ReadTwice(PageNumber):
         if self._is_of_second(page):
             return self._next_of_second(page)
         following = self._next_of_first(page)
-        if following is not None or page.answer.total is not None or self.capped(page) or self._is_one_page(page):
+        if (
+            following is not None
+            or page.answer.total is not None
+            or self.reached_ceiling(page)
+            or self._is_one_page(page)
+        ):
             return following
         start = self._number(page.request) - page.index
         return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
@@ -101,7 +106,7 @@ class ProbedPages(ReadTwice):
         if self._is_before(page.request):
             return None
         following = super().next(page)
-        if following is None and page.answer.total is None and not self.capped(page):
+        if following is None and page.answer.total is None and not self.reached_ceiling(page):
             return self._with(self._with(page.request, self.param, self.first_page - 1), self.size_param, self.size)
         return following
 

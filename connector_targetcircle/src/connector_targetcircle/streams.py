@@ -50,7 +50,7 @@ class OneFullList(SinglePage):
     def first(self, request: Request) -> Request:
         return request.with_param("limit", str(LIMIT))
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         return page.count == LIMIT
 
 

@@ -151,7 +151,7 @@ class Paginator(Protocol):
     def repeats(self, page: Page) -> bool:
         """Whether this page may be a repetition of the one before (dropped and counted); any other is an error."""
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         """
         Whether the listing, of which this is the last page, was truncated at the provider's ceiling. The core halves
         the requested period; where it cannot, the rows are delivered and marked truncated.
@@ -160,8 +160,8 @@ class Paginator(Protocol):
     def restart(self, request: Request, response: Response) -> Request | None:
         """Another first request, if the provider refuses this one (a first page of 0, for example); called once."""
 
-    def may_cap(self) -> bool:
-        """Whether ``capped`` can ever be true. If so, the rows of a slice are kept in memory until it is complete."""
+    def has_ceiling(self) -> bool:
+        """Whether ``reached_ceiling`` can be true; then a slice's rows are kept in memory until it is complete."""
 
     def smaller(self, request: Request, response: Response) -> Request | None:
         """
@@ -195,14 +195,14 @@ class SinglePage:
     def repeats(self, page: Page) -> bool:
         return False
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         return False
 
     def restart(self, request: Request, response: Response) -> Request | None:
         return None
 
-    def may_cap(self) -> bool:
-        return type(self).capped is not SinglePage.capped
+    def has_ceiling(self) -> bool:
+        return type(self).reached_ceiling is not SinglePage.reached_ceiling
 
     def smaller(self, request: Request, response: Response) -> Request | None:
         return None

@@ -67,10 +67,10 @@ class Paged(SinglePage):
             return None
         return self._with(request, self.size_param, size // 2)
 
-    def may_cap(self) -> bool:
+    def has_ceiling(self) -> bool:
         return self.ceiling is not None
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         return self._reached(page) or self._states_more_than_ceiling(page)
 
     def _reached(self, page: Page) -> bool:
@@ -195,10 +195,10 @@ class PageNumber(Paged):
         request = self._with(request, self.param, self.first_page + before // smaller)
         return self._with(request, str(self.size_param), smaller)
 
-    def may_cap(self) -> bool:
-        return super().may_cap() or self.full_page_is_cut
+    def has_ceiling(self) -> bool:
+        return super().has_ceiling() or self.full_page_is_cut
 
-    def capped(self, page: Page) -> bool:
+    def reached_ceiling(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
             return page.index + 1 >= (page.answer.pages or 1)
         return (self._reached(page) and page.count >= page.longest) or self._states_more_than_ceiling(page)

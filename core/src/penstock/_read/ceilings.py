@@ -31,5 +31,5 @@ class Ceilings:
     answers for ``whole_days`` only, so that halves of a day have no effect.
     """
 
-    capped: list[Slice] = field(factory=list)
+    reached_by: list[Slice] = field(factory=list)
     whole_days: bool = False

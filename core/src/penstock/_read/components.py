@@ -17,8 +17,8 @@ from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
 
 class Components(NamedTuple):
     """
-    A stream's paginator, poller and body decoders, and the builder of its rows. ``may_cap``: see
-    :meth:`Paginator.may_cap`. ``needed``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
+    A stream's paginator, poller and body decoders, and the builder of its rows. ``has_ceiling``: see
+    :meth:`Paginator.has_ceiling`. ``needed``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
     :meth:`Registry.batch_hooks`.
     """
 
@@ -28,7 +28,7 @@ class Components(NamedTuple):
     download_decoder: BodyDecoder
     row_builder: RowBuilder
     is_one_page: bool  # the paginator never names a second page
-    may_cap: bool
+    has_ceiling: bool
     needed: Sequence[str]
     batch_hooks: Sequence[Callable[[Batch], Batch | None]]
 
@@ -47,7 +47,7 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
         download_decoder=source.component("decoder", stream.downloads) or decoder,
         row_builder=_row_builder_of(source, stream, needed),
         is_one_page=type(paginator) is SinglePage,
-        may_cap=paginator.may_cap(),
+        has_ceiling=paginator.has_ceiling(),
         needed=needed,
         batch_hooks=source.registry.batch_hooks(),
     )

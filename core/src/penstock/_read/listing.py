@@ -138,9 +138,9 @@ class Listing:
         return page
 
     @property
-    def is_capped(self) -> bool:
+    def reached_ceiling(self) -> bool:
         """Whether the provider cut the listing at its ceiling, as far as the page read last shows."""
-        return self.last is not None and self.paginator.capped(self.last)
+        return self.last is not None and self.paginator.reached_ceiling(self.last)
 
     def calls_after(self, page: Page) -> tuple[Call, ...]:
         """

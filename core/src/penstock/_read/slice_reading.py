@@ -53,7 +53,7 @@ class SliceReading:
         """
         try:
             self.loader.begin()
-            if self.context.components.may_cap:
+            if self.context.components.has_ceiling:
                 yield from self._read_or_halve(self.context.planned.slice)
             else:
                 yield from self._read_slice(SlicePart(self.context.planned.slice, may_halve=False))
@@ -85,12 +85,12 @@ class SliceReading:
         if not halved:
             yield from self._read_slice(SlicePart(slice_, may_halve=False))
             return
-        if slice_ not in self.ceilings.capped:
+        if slice_ not in self.ceilings.reached_by:
             held = self.loader.hold()
             try:
                 yield from self._read_slice(SlicePart(slice_, may_halve=True))
             except CeilingReachedError:
-                self.ceilings.capped.append(slice_)
+                self.ceilings.reached_by.append(slice_)
                 self._discard(slice_, held)
             else:
                 self.loader.release(held)
@@ -170,10 +170,10 @@ class SliceReading:
             repeat = listing.add_digest(result)
             loaded = self._load(slice_part.slice, result, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(result, loaded, repeat=repeat)
-            if slice_part.may_halve and page.index == 0 and listing.is_capped:
+            if slice_part.may_halve and page.index == 0 and listing.reached_ceiling:
                 raise CeilingReachedError
             calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
-        if slice_part.may_halve and listing.is_capped:
+        if slice_part.may_halve and listing.reached_ceiling:
             raise CeilingReachedError
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class SliceReading:
         stream, settings = self.context.planned.stream, self.context.planned.source.settings
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
-        rows = self.context.dependencies.rows(self.context.planned.parent_key, self.context.planned.slice.days)
+        rows = self.context.dependencies.rows(self.context.planned.parent_account, self.context.planned.slice.days)
         links = [link for row in rows for link in stream.parent.linked(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
@@ -279,7 +279,7 @@ class SliceReading:
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
-        if self.context.components.may_cap and listing.is_capped:
+        if self.context.components.has_ceiling and listing.reached_ceiling:
             self.counts.truncated = True
             self.context.note("the provider lists no more than this; there may be more records")
             return
