@@ -94,7 +94,7 @@ def test_the_first_exit_code_that_applies_is_returned(
     if refused:
         report.refused.add(("shop", None))
     if errors:
-        report.error("shop", "orders", None, SinkError("broken"))
+        report.record_error("shop", "orders", None, SinkError("broken"))
 
     assert report.exit_code == code
 
@@ -162,8 +162,8 @@ def test_reports_of_workers_make_the_whole() -> None:
         one.unknown_members.add(f"member{number}")
         part.count("market", "items", failed=1)
         part.stream("market", "items").promised = number
-        part.error("market", "items", {"shop": str(number)}, UsageError("no"))
-        part.notice_of_target("the same")
+        part.record_error("market", "items", {"shop": str(number)}, UsageError("no"))
+        part.add_target_notices("the same")
         whole.merge(json.loads(json.dumps(part.as_data())))
 
     full = RunReport(run_id="r")

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import parent_with_days
-from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.plan import PlannedSlice, StreamAccount
 from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
 from penstock.model import Batch, Partition
@@ -100,12 +100,16 @@ class Dependencies:
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     # Of each stream's account, by the day of the partition; None: without days.
-    _rows: dict[Key, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
-    _readings: dict[Key, dict[date | None, ParentReading]] = field(factory=dict, init=False)  # of parents, as ``_rows``
-    _under_way: Counter[Key] = field(factory=Counter, init=False)  # slices that did not end yet
-    _unsuccessful: set[Key] = field(factory=set, init=False)
+    _rows: dict[StreamAccount, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
+    _readings: dict[StreamAccount, dict[date | None, ParentReading]] = field(
+        factory=dict, init=False
+    )  # of parents, as ``_rows``
+    _under_way: Counter[StreamAccount] = field(factory=Counter, init=False)  # slices that did not end yet
+    _unsuccessful: set[StreamAccount] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
-    _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of a parent's slices that did not fail
+    _days_read: dict[StreamAccount, set[date]] = field(
+        factory=dict, init=False
+    )  # of a parent's slices that did not fail
 
     # --- which stream needs which -------------------------------------------------------------------------------------
 
@@ -152,30 +156,30 @@ class Dependencies:
 
     def add_rows(self, planned: PlannedSlice, partition: Partition, columns: Iterable[str], batch: Batch) -> None:
         """Add the ``columns`` of these rows of a partition, which other streams need."""
-        rows = self._rows.setdefault(planned.key, {}).setdefault(partition.day, [])
+        rows = self._rows.setdefault(planned.stream_account, {}).setdefault(partition.day, [])
         rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
     def drop_rows(self, planned: PlannedSlice) -> None:
         """Drop the rows of a slice that is read again."""
         for partition in planned.partitions:
-            self._rows.get(planned.key, {}).pop(partition.day, None)
+            self._rows.get(planned.stream_account, {}).pop(partition.day, None)
 
     def add_reading(self, planned: PlannedSlice, reading: ParentReading) -> None:
         """Add the reading of a slice whose rows other streams need."""
-        by_day = self._readings.setdefault(planned.key, {})
+        by_day = self._readings.setdefault(planned.stream_account, {})
         by_day.update({partition.day: reading for partition in planned.partitions})
 
     def parent_readings(self, planned: PlannedSlice) -> list[ParentReading]:
         """The readings of the rows by which a child's slice is requested."""
-        by_day, days = self._readings.get(planned.parent_key, {}), planned.slice.days
-        if days and self.source.stream(planned.parent_key[0]).kind != "snapshot":
+        by_day, days = self._readings.get(planned.parent_account, {}), planned.slice.days
+        if days and self.source.stream(planned.parent_account[0]).kind != "snapshot":
             return [by_day[day] for day in days if day in by_day]
         return list(by_day.values())
 
-    def rows(self, key: Key, days: Sequence[date] = ()) -> list[Mapping[str, Any]]:
+    def rows(self, stream_account: StreamAccount, days: Sequence[date] = ()) -> list[Mapping[str, Any]]:
         """The rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
-        by_day = self._rows.get(key, {})
-        if days and self.source.stream(key[0]).kind != "snapshot":
+        by_day = self._rows.get(stream_account, {})
+        if days and self.source.stream(stream_account[0]).kind != "snapshot":
             return [row for day in sorted(set(days)) for row in by_day.get(day, ())]
         return [row for _, rows in sorted(by_day.items()) for row in rows]
 
@@ -183,7 +187,7 @@ class Dependencies:
 
     def begin(self, slices: Iterable[PlannedSlice]) -> None:
         """Slices are planned; called before any slice of their accounts ends."""
-        self._under_way.update([planned.key for planned in slices])
+        self._under_way.update([planned.stream_account for planned in slices])
 
     def refuse(self, partition: Partition) -> None:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
@@ -191,31 +195,33 @@ class Dependencies:
 
     def end(self, planned: PlannedSlice, *, succeeded: bool) -> SliceEnd:
         """A slice has ended; ``succeeded``: it did not fail. Rows that no child needs are dropped."""
-        key = planned.key
-        self._under_way[key] -= 1
+        stream_account = planned.stream_account
+        self._under_way[stream_account] -= 1
         good: Sequence[Partition] = planned.partitions if succeeded else ()
         if self._refused:
             good = [partition for partition in good if partition not in self._refused]
-        if key[0] in self._needed:
-            self._days_read.setdefault(key, set()).update(filter(None, (partition.day for partition in good)))
+        if stream_account[0] in self._needed:
+            self._days_read.setdefault(stream_account, set()).update(
+                filter(None, (partition.day for partition in good))
+            )
         if len(good) < len(planned.partitions):
-            self._unsuccessful.add(key)
-        dependents = self.dependents.pop(key[0], ())
-        rows = self.rows(key) if dependents and self.succeeded(key) else None
-        if key[0] not in self._needed:
-            self._rows.pop(key, None)
-        return SliceEnd(not self._under_way[key], dependents, rows)
+            self._unsuccessful.add(stream_account)
+        dependents = self.dependents.pop(stream_account[0], ())
+        rows = self.rows(stream_account) if dependents and self.succeeded(stream_account) else None
+        if stream_account[0] not in self._needed:
+            self._rows.pop(stream_account, None)
+        return SliceEnd(not self._under_way[stream_account], dependents, rows)
 
-    def succeeded(self, key: Key, days: Sequence[date] = ()) -> bool:
+    def succeeded(self, stream_account: StreamAccount, days: Sequence[date] = ()) -> bool:
         """
         Whether all slices of the account ended and none failed. With ``days``, only those days must have been read,
         where the stream has days.
         """
-        if self._under_way.get(key) != 0:
+        if self._under_way.get(stream_account) != 0:
             return False
-        if days and self.source.stream(key[0]).kind != "snapshot":
-            return set(days) <= self._days_read.get(key, set())
-        return key not in self._unsuccessful
+        if days and self.source.stream(stream_account[0]).kind != "snapshot":
+            return set(days) <= self._days_read.get(stream_account, set())
+        return stream_account not in self._unsuccessful
 
 
 def _plain(value: Any) -> Any:

@@ -30,14 +30,13 @@ class PlannedPartition:
     shard: int | None = None
 
 
-Key = tuple[str, str | None]  # stream, account
+StreamAccount = tuple[str, str | None]
 
 
 @frozen(kw_only=True, eq=False, repr=False)
 class PlannedSlice:
     """
-    A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why. ``key``: the
-    stream and account that it belongs to.
+    A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why.
     """
 
     stream: Stream
@@ -49,10 +48,10 @@ class PlannedSlice:
     reader_version: str = ""  # see finality.reader_version
     to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
-    key: Key = field(init=False)
+    stream_account: StreamAccount = field(init=False)
 
-    @key.default
-    def _default_key(self) -> Key:
+    @stream_account.default
+    def _default_stream_account(self) -> StreamAccount:
         return self.stream.name, self.slice.account
 
     @property
@@ -60,7 +59,7 @@ class PlannedSlice:
         return self.slice.account
 
     @property
-    def parent_key(self) -> Key:
+    def parent_account(self) -> StreamAccount:
         """The parent and the account by whose rows a child's slice is requested."""
         assert self.stream.parent is not None
         return self.stream.parent.stream, self.slice.account

@@ -8,14 +8,14 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
-from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.plan import PlannedSlice, StreamAccount
 from penstock._plugins.plugin_errors import sink_error, sink_errors
 from penstock._plugins.sink_calls import has_own
 from penstock._read.result import PartitionResult, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import Failures
 from penstock._run.missing_measures import MissingMeasures
-from penstock._run.replacement import Keep, reason_to_keep
+from penstock._run.replacement import KeptFormer, kept_former
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
@@ -36,31 +36,31 @@ class CommitOrder:
     earlier one: a row read with an older day must not overwrite the same row read with a newer one.
     """
 
-    _expected: dict[Key, list[PlannedSlice]] = field(factory=dict, init=False)
+    _expected: dict[StreamAccount, list[PlannedSlice]] = field(factory=dict, init=False)
     _waiting: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)
 
     def expect(self, slices: Iterable[PlannedSlice]) -> None:
         """Register slices of ``changes`` before they are read, in the order of their days."""
         for planned in slices:
-            self._expected.setdefault(planned.key, []).append(planned)
+            self._expected.setdefault(planned.stream_account, []).append(planned)
 
     def after_read(self, result: ReadResult) -> list[ReadResult]:
         """The results to commit now that this one is there, in order."""
         if result.planned.stream.kind != "changes":
             return [result]
         self._waiting[result.planned] = result
-        return self._ready(result.planned.key)
+        return self._ready(result.planned.stream_account)
 
     def after_failure(self, planned: PlannedSlice) -> list[ReadResult]:
         """The results to commit now that this slice has failed, in order."""
-        expected = self._expected.get(planned.key, [])
+        expected = self._expected.get(planned.stream_account, [])
         if planned not in expected:
             return []
         expected.remove(planned)
-        return self._ready(planned.key)
+        return self._ready(planned.stream_account)
 
-    def _ready(self, key: Key) -> list[ReadResult]:
-        expected, ready = self._expected[key], list[ReadResult]()
+    def _ready(self, stream_account: StreamAccount) -> list[ReadResult]:
+        expected, ready = self._expected[stream_account], list[ReadResult]()
         while expected and expected[0] in self._waiting:
             ready.append(self._waiting.pop(expected.pop(0)))
         return ready
@@ -171,7 +171,7 @@ class Committer:
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
-                self.context.run_report.notice(
+                self.context.run_report.add_notices(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"
                 )
@@ -217,11 +217,11 @@ class Committer:
         now, recorded_until, ledger = self.context.clock.now(), self.context.recorded_until, self.target.ledger
         # 1. Check that the rows may replace the former ones.
         for partition_result in partitions:
-            keep = reason_to_keep(partition_result, now, recorded_until, ledger)
-            if keep is None:
+            kept = kept_former(partition_result, now, recorded_until, ledger)
+            if kept is None:
                 replacing.append(partition_result)
             else:
-                self._keep_former(partition_result, keep)
+                self._keep_former(partition_result, kept)
         # 2. Make the new ledger rows.
         entries = [self._entry(partition_result, undated) for partition_result in replacing]
         writers = [partition_result.loaded.writer for partition_result in replacing]
@@ -254,15 +254,15 @@ class Committer:
 
     # --- 1: what may not be replaced ----------------------------------------------------------------------------------
 
-    def _keep_former(self, partition_result: PartitionResult, keep: Keep) -> None:
+    def _keep_former(self, partition_result: PartitionResult, kept: KeptFormer) -> None:
         """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are better."""
         if (error := partition_result.loaded.abort(type(self.target).__name__)) is not None:
             self.log.note(f"{partition_result.partition}: {error}")
-        if keep.error is not None:
-            self.failures.add(partition_result.read_result.planned, (partition_result.partition,), keep.error)
+        if kept.error is not None:
+            self.failures.add(partition_result.read_result.planned, (partition_result.partition,), kept.error)
             return
         self.log.count(partition_result.partition.stream, planned=-1, final=1)
-        self.context.run_report.notice(keep.notice)
+        self.context.run_report.add_notices(kept.notice)
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class JobRun:
             with sink_errors(type(self.target).__name__):
                 self.target.prepare(layouts)
         finally:
-            self.context.run_report.notice_of_target(*self.target.notices)
+            self.context.run_report.add_target_notices(*self.target.notices)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""
@@ -142,7 +142,7 @@ class JobRun:
         return Task(
             self.client,
             start=partial(self._read_and_commit, planned),
-            after=EndOfReads(self, *planned.parent_key) if has_parent else None,
+            after=EndOfReads(self, *planned.parent_account) if has_parent else None,
             on_end=partial(self._after_task, planned),
         )
 
@@ -165,7 +165,7 @@ class JobRun:
         self._refusals.check(planned)
         self.client.parking.check()
         parent = planned.stream.parent
-        if parent is not None and not self._dependencies.succeeded(planned.parent_key, planned.slice.days):
+        if parent is not None and not self._dependencies.succeeded(planned.parent_account, planned.slice.days):
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
@@ -177,7 +177,7 @@ class JobRun:
         end = self._dependencies.end(planned, succeeded=error is None)
         if end.account_ended:  # the last task of all ends an account
             self._ended_at = self.context.clock.now()
-            self.context.scheduler.release(EndOfReads(self, *planned.key))
+            self.context.scheduler.release(EndOfReads(self, *planned.stream_account))
         if end.dependents:
             self._add_dependents(planned, end.dependents, end.rows)
 
@@ -227,7 +227,7 @@ class JobRun:
         self._refusals.add_credentials_to(run_report)
         if not run_report.interrupted and not run_report.deadline:
             self._report_adoption.drop_stale(self.context.clock.now())
-        run_report.notice(*self._planner.notices)
+        run_report.add_notices(*self._planner.notices)
         if not self.context.peers.is_divided:
             self.record_run()
 
@@ -237,7 +237,7 @@ class JobRun:
         states why it could not be recorded. Others are about keys that may not identify a record.
         """
         name, source_report = self.source.name, self.context.run_report.of_source(self.source.name)
-        self.context.run_report.notice(*source_report.replaced_notices)
+        self.context.run_report.add_notices(*source_report.replaced_notices)
         if self.target.ledger is None:
             return
         report_dict = source_report.as_dict()
@@ -255,7 +255,7 @@ class JobRun:
             with sink_errors(type(self.target.ledger).__name__):
                 self.target.ledger.record_run(record)
         except PenstockError as error:
-            self.context.run_report.notice(f"{name}: this run is not in the ledger: {error}")
+            self.context.run_report.add_notices(f"{name}: this run is not in the ledger: {error}")
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""

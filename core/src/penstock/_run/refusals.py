@@ -8,7 +8,7 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
-from penstock._plan.plan import Key, PlannedSlice
+from penstock._plan.plan import PlannedSlice, StreamAccount
 from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ForbiddenError
 
@@ -24,23 +24,23 @@ class Refusals:
     source: ConfiguredSource
     client: SourceClient
     _credentials: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by owner
-    _accounts: dict[Key, ForbiddenError] = field(factory=dict, init=False)
+    _accounts: dict[StreamAccount, ForbiddenError] = field(factory=dict, init=False)
     _forbidden: Counter[str | None] = field(factory=Counter, init=False)  # the number of these accounts, by owner
 
     def check(self, planned: PlannedSlice) -> None:
         """Raises the refusal that makes a request for this slice pointless."""
         if self._credentials and (refused := self._credentials.get(self.source.credentials_of(planned.account))):
             raise refused.to_raise_again()
-        if forbidden := self._accounts.get(planned.key):
+        if forbidden := self._accounts.get(planned.stream_account):
             raise forbidden.to_raise_again()
 
     def add(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be accepted."""
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
-            if planned.key not in self._accounts:
+            if planned.stream_account not in self._accounts:
                 self._forbidden[owner] += 1
-            self._accounts[planned.key] = kept = error.to_raise_again()
+            self._accounts[planned.stream_account] = kept = error.to_raise_again()
             is_undecided = owner not in self._credentials and self._forbidden[owner] >= MAX_FORBIDDEN_ACCOUNTS
             if is_undecided and not self.client.has_working_credentials(owner):
                 self._credentials[owner] = kept

@@ -12,34 +12,34 @@ from penstock.errors import PenstockError, ProviderError
 from penstock.ledger_interface import Ledger, LedgerEntry
 
 
-class Keep(NamedTuple):
+class KeptFormer(NamedTuple):
     """
-    The former rows of a partition are kept: the new ones are in doubt, and the partition fails with ``error``; or the
-    former ones are the better, the partition counts as final, and ``notice`` gives the reason.
+    Why the former rows of a partition are kept: the new ones are in doubt, and the partition fails with ``error``; or
+    the former ones are the better, and the partition counts as final, with ``notice``.
     """
 
     notice: str = ""
     error: PenstockError | None = None
 
 
-def reason_to_keep(
+def kept_former(
     partition_result: PartitionResult, now: datetime, recorded_until: datetime | None, ledger: Ledger | None
-) -> Keep | None:
+) -> KeptFormer | None:
     """
     Why the former rows of a partition must be kept; None: the new ones replace them. ``recorded_until``: the time of
     the last response of the recording that the run reads; None: it reads no recording.
     """
     planned = partition_result.read_result.planned
     if recorded_until is not None and _has_newer(partition_result, recorded_until, ledger):
-        return Keep(notice=f"{planned.source.name}: what was read after the recording stays as it is")
+        return KeptFormer(notice=f"{planned.source.name}: what was read after the recording stays as it is")
     states_retention = planned.stream.earliest is not None or planned.stream.parent is not None
-    if states_retention and (keep := _outside_retention(partition_result, now)) is not None:
-        return keep
+    if states_retention and (kept := _outside_retention(partition_result, now)) is not None:
+        return kept
     error = partition_result.read_result.replacement_errors.get(partition_result.partition)
-    return None if error is None else Keep(error=error)
+    return None if error is None else KeptFormer(error=error)
 
 
-def _outside_retention(partition_result: PartitionResult, now: datetime) -> Keep | None:
+def _outside_retention(partition_result: PartitionResult, now: datetime) -> KeptFormer | None:
     """
     The reason for a day that the provider does not serve any more, and did when the run was planned: the response may
     lack rows of it.
@@ -52,10 +52,10 @@ def _outside_retention(partition_result: PartitionResult, now: datetime) -> Keep
     former = planned.entries.get(partition_result.partition)
     if former is not None and former.delivered and planned.stream.kind == "report":
         stay = "days before it, which this run read after that, stay as they were"
-        return Keep(notice=f"{planned.source.name}: {left}: {stay}")
+        return KeptFormer(notice=f"{planned.source.name}: {left}: {stay}")
     if partition_result.loaded.counts.rows:
         return None
-    return Keep(
+    return KeptFormer(
         error=ProviderError(f"{left}, when this day was read, and returned no rows of it: there may have been some")
     )
 

@@ -50,10 +50,10 @@ def run_jobs(context: RunContext) -> RunReport:
             not_begun += _open_next(opened, context)
         if not_begun := [*not_begun, *opened.later]:
             names = ", ".join(job.source.name for job in not_begun)
-            run_report.notice(f"the run ended before it came to {clip(names, 200)}")
+            run_report.add_notices(f"the run ended before it came to {clip(names, 200)}")
         if recording is not None:
             try:
-                run_report.notice(*recording.finish())
+                run_report.add_notices(*recording.finish())
             except PenstockError as error:
                 RunLog(context.jobs[0].source.name, run_report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **run_report.as_dict()})
@@ -215,4 +215,4 @@ def _reason_for_all(unopened: Sequence[UnopenedJob], unusable: Mapping[str, Pens
 def _report_lock(job: ReadJob, error: LockHeldError, context: RunContext) -> None:
     """The report names a source that another run holds."""
     context.run_report.locked[job.source.name] = str(error)
-    context.run_report.notice(f"{job.source.name} was not read: {error}")
+    context.run_report.add_notices(f"{job.source.name} was not read: {error}")

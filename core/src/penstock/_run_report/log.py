@@ -19,8 +19,8 @@ from penstock.redact import mask
 class RunLog:
     """
     The log of one source. A *note* is a line of this log, for who follows the run; a *notice* is for the person who
-    started it, shown at its end (:meth:`RunReport.notice`). What a read finds on many pages is noted once. ``emit``
-    passes an event to all that follow the run.
+    started it, shown at its end (:meth:`RunReport.add_notices`). What a read finds on many pages is noted once.
+    ``emit`` passes an event to all that follow the run.
     """
 
     source: str
@@ -38,7 +38,7 @@ class RunLog:
 
     def fail(self, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
         """Record an error of a partition, a stream or the source, and send it to all that follow the run."""
-        self.emit({"event": "partition_failed", **self.run_report.error(self.source, stream, partition, error)})
+        self.emit({"event": "partition_failed", **self.run_report.record_error(self.source, stream, partition, error)})
 
     def note(self, text: str, *, parked: bool = False) -> None:
         """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""

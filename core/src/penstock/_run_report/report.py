@@ -159,18 +159,18 @@ class RunReport:
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
-    def notice(self, *texts: str) -> None:
+    def add_notices(self, *texts: str) -> None:
         """Add notices, which the person who started the run sees at its end, each text once."""
         unnoticed = dict.fromkeys(text for text in texts if text not in self._noticed)
         self._noticed.update(unnoticed)
         self.notices += unnoticed
 
-    def notice_of_target(self, *texts: str) -> None:
+    def add_target_notices(self, *texts: str) -> None:
         """Add notices about what a target found when it was opened."""
-        self.notice(*texts)
+        self.add_notices(*texts)
         self.target_notices += [text for text in texts if text not in self.target_notices]
 
-    def error(
+    def record_error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
     ) -> ReportedError:
         """
@@ -233,8 +233,8 @@ class RunReport:
         for source, stream, added in other["streams"]:
             self.stream(source, stream).add(msgspec.convert(added, StreamCounts))
         self.errors += [error for error in other["errors"] if error["partition"] or error not in self.errors]
-        self.notice(*other["notices"])
-        self.notice_of_target(*other["target_notices"])
+        self.add_notices(*other["notices"])
+        self.add_target_notices(*other["target_notices"])
         for name in _CREDENTIALS:
             getattr(self, name).update(map(tuple, other[name]))
         self.parked.update(other["parked"])

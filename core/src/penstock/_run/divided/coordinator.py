@@ -96,7 +96,7 @@ def run_divided(
         coordinator.record(opened.job_runs)
         while opened.later:
             for job, error in opened.open_next():
-                run_report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
+                run_report.add_notices(f"{job.source.name}: this run is not in the ledger: {error}")
             coordinator.record(opened.job_runs)
     context.emit({"event": "run_finished", **run_report.as_dict()})
     return run_report
@@ -228,7 +228,7 @@ class RunCoordinator:
         run_report.stopped |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_shard)
         for number, reason in self._lost_shards.items():
             for name in self.sources_by_shard[number]:
-                run_report.error(name, None, None, _worker_lost_error(number, reason))
+                run_report.record_error(name, None, None, _worker_lost_error(number, reason))
 
     def record(self, job_runs: Iterable[JobRun]) -> None:
         """Complete the streams of these jobs, which are open, and record the run in their ledgers."""
