@@ -12,13 +12,13 @@ from urllib3 import exceptions as failures
 from penstock._fetch.body import NotWholeError
 from penstock.redact import mask
 
-SOURCE_KEY = "base_url (or the setting that has this host name)"
+BASE_URL_SETTING = "base_url (or the setting that has this host name)"
 
 
-def reason_of(error: Exception, *, connect_s: float, timeout_s: float, key: str = SOURCE_KEY) -> str:
+def reason_of(error: Exception, *, connect_s: float, timeout_s: float, setting: str = BASE_URL_SETTING) -> str:
     """
-    The reason of a failure, as the text that follows the host's name. ``key``: the setting that has the address. Raises
-    an error that is none of the network.
+    The reason of a failure, as the text that follows the host's name. ``setting``: the name of the setting that has the
+    address. Raises an error that is none of the network.
 
     The texts of urllib3 and of sockets may hold the URL, so they are not part of it.
     """
@@ -26,17 +26,17 @@ def reason_of(error: Exception, *, connect_s: float, timeout_s: float, key: str 
         return _proxy_reason(error)
     error = _innermost(error)
     if isinstance(error, failures.ConnectTimeoutError) and not isinstance(error, failures.NewConnectionError):
-        return f"did not take a connection within {connect_s:g} s; {_check(key)}"
+        return f"did not take a connection within {connect_s:g} s; {_check(setting)}"
     if isinstance(error, (failures.ReadTimeoutError, TimeoutError)):
         return f"sent nothing for {timeout_s:g} s (timeout_s)"
     for type_, reason in _REASONS:
         if isinstance(error, type_):
-            return reason(error, key)
+            return reason(error, setting)
     raise error
 
 
-def _check(key: str) -> str:
-    return f"check {key}, proxy, and the network of the machine that runs penstock"
+def _check(setting: str) -> str:
+    return f"check {setting}, proxy, and the network of the machine that runs penstock"
 
 
 def _innermost(error: Exception) -> Exception:
@@ -56,44 +56,47 @@ def _proxy_reason(error: failures.ProxyError) -> str:
     return f"cannot be reached through the proxy ({mask(text)}); check proxy and its credentials"
 
 
-def _new_connection_reason(error: failures.NewConnectionError, key: str) -> str:
+def _new_connection_reason(error: failures.NewConnectionError, setting: str) -> str:
     cause = error.__cause__
     detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
-    return f"could not be connected to{detail}; {_check(key)}"
+    return f"could not be connected to{detail}; {_check(setting)}"
 
 
-def _tls_reason(error: ssl.SSLError, key: str) -> str:
+def _tls_reason(error: ssl.SSLError, setting: str) -> str:
     if error.reason == "WRONG_VERSION_NUMBER":
-        return f"answers without TLS at this port; check scheme and port of {key}"
+        return f"answers without TLS at this port; check scheme and port of {setting}"
     return f"broke the TLS connection ({error.reason or 'no reason given'})"
 
 
-def _length_reason(error: http.client.IncompleteRead, key: str) -> str:
+def _length_reason(error: http.client.IncompleteRead, setting: str) -> str:
     if error.expected is None:
         return "cut its response inside a chunk or between two chunks"
     got = int(error.partial) if isinstance(error, failures.IncompleteRead) else len(error.partial)
     return f"cut its response after {got:,} of {got + error.expected:,} bytes"
 
 
-# In this order: the first type that the error is of. The functions are called with the error and the key.
+# In this order: the first type that the error is of. The functions are called with the error and the setting.
 _REASONS: tuple[tuple[Any, Callable[[Any, str], str]], ...] = (
-    (NotWholeError, lambda error, key: str(error)),
-    (failures.NameResolutionError, lambda error, key: f"is not known to the name service; {_check(key)}"),
+    (NotWholeError, lambda error, setting: str(error)),
+    (failures.NameResolutionError, lambda error, setting: f"is not known to the name service; {_check(setting)}"),
     (failures.NewConnectionError, _new_connection_reason),
     (
         failures.EmptyPoolError,
-        lambda error, key: "was not requested, since no connection became free; lower concurrency",
+        lambda error, setting: "was not requested, since no connection became free; lower concurrency",
     ),
-    (failures.InvalidHeader, lambda error, key: "contradicts itself about the length of its body"),
+    (failures.InvalidHeader, lambda error, setting: "contradicts itself about the length of its body"),
     (ssl.SSLError, _tls_reason),
-    (http.client.RemoteDisconnected, lambda error, key: "closed the connection without a response"),
+    (http.client.RemoteDisconnected, lambda error, setting: "closed the connection without a response"),
     (http.client.IncompleteRead, _length_reason),  # urllib3's is one, too
-    (ConnectionError, lambda error, key: f"broke the connection ({error.strerror or 'reset'})"),
+    (ConnectionError, lambda error, setting: f"broke the connection ({error.strerror or 'reset'})"),
     # ValueError: http.client on a chunk of negative length
     (
         (http.client.HTTPException, ValueError),
-        lambda error, key: f"answered with something that is not HTTP ({type(error).__name__})",
+        lambda error, setting: f"answered with something that is not HTTP ({type(error).__name__})",
     ),
-    (OSError, lambda error, key: f"could not be reached ({error.strerror or type(error).__name__})"),
-    (failures.HTTPError, lambda error, key: f"could not be requested ({type(error).__name__}); check {key} and proxy"),
+    (OSError, lambda error, setting: f"could not be reached ({error.strerror or type(error).__name__})"),
+    (
+        failures.HTTPError,
+        lambda error, setting: f"could not be requested ({type(error).__name__}); check {setting} and proxy",
+    ),
 )

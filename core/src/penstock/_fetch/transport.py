@@ -29,7 +29,7 @@ from penstock._fetch.body import (
 )
 from penstock._fetch.connections import Connections
 from penstock._fetch.deadlines import IDLE_S, AttemptDeadlines, NetworkAttempt, current
-from penstock._fetch.network_errors import SOURCE_KEY, reason_of
+from penstock._fetch.network_errors import BASE_URL_SETTING, reason_of
 from penstock._fetch.origin import Boundary, absolute, authority_and_target, brief, check_parameters, host_of, sendable
 from penstock._util.clock import Clock
 from penstock.errors import (
@@ -64,7 +64,7 @@ class Transport:
     An exchange over HTTP/1.1 with keep-alive: request in, whole response out. Safe to call from several threads.
 
     Credentials may go to ``base_origin`` (:func:`penstock.model.origin_of` of the source's ``base_url``) and to
-    ``origins``. ``key``: the setting that has the address, for messages.
+    ``origins``. ``setting``: the setting that has the address, for messages.
     ``total_timeout_s`` bounds one attempt from the first packet to the last, redirects included; None: ten times
     ``timeout_s``, which bounds the wait for a connection and for each next byte. ``proxy`` is a URL; None:
     ``HTTPS_PROXY`` and the like, except for ``NO_PROXY`` and this machine. ``ca_file``: None: ``SSL_CERT_FILE`` or
@@ -84,7 +84,7 @@ class Transport:
     allow_http: bool
     base_origin: str
     origins: Iterable[str] = ()
-    key: str = SOURCE_KEY
+    setting: str = BASE_URL_SETTING
     clock: Clock
     total_timeout_s: float = field(default=Factory(lambda transport: 10 * transport.timeout_s, takes_self=True))
     _boundary: Boundary = field(init=False)
@@ -250,7 +250,7 @@ class Transport:
                 f"{host} showed a certificate that is not trusted ({cause.verify_message}). If a "
                 "proxy of your organisation sits in between, name its CA in ca_file."
             )
-        reason = reason_of(error, connect_s=self._connect_s, timeout_s=self.timeout_s, key=self.key)
+        reason = reason_of(error, connect_s=self._connect_s, timeout_s=self.timeout_s, setting=self.setting)
         return TransportError(f"{host} {reason}.")
 
 

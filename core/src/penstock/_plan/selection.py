@@ -45,22 +45,22 @@ def select_streams(
     include: Sequence[str],
     exclude: Sequence[str] = (),
     *,
-    partial: bool = False,
+    some_unusable: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """
     The streams to run, by source. ``include`` and ``exclude``: ``STREAM`` or ``SOURCE.STREAM``, where each may hold
     ``*``, ``?`` and ``[...]``; without ``include``, the streams that are on by default.
 
-    A name without a pattern must exist in one of the sources at least, and be readable there; not with ``partial``,
-    where there are further sources. A source of which
-    nothing is selected has no streams. Raises UsageError.
+    A name without a pattern must exist in one of the sources at least, and be readable there; not with
+    ``some_unusable``: a source that is not among these may have it. A source of which nothing is selected has no
+    streams. Raises UsageError.
     """
     chosen: dict[str, tuple[str, ...]] = {}
     for source in sources:
         names = _matching(source, include)
         chosen[source.name] = chosen_streams(source, names) if names or not include else ()
     for pattern in (*include, *exclude):
-        if not partial and not any(_matching(source, [pattern]) for source in sources):
+        if not some_unusable and not any(_matching(source, [pattern]) for source in sources):
             raise _no_such_stream(sources, pattern)
     for source in sources:
         left_out = set(_matching(source, exclude))

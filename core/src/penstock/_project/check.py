@@ -18,7 +18,7 @@ from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import connector_errors
 from penstock._plugins.sink_calls import open_readonly
 from penstock._project.selected_jobs import Selection, check_missed_columns, jobs_for
-from penstock._project.setup import Notice, Notices, Setup
+from penstock._project.setup import AddNotice, Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
@@ -98,15 +98,15 @@ def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
     return name
 
 
-def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
-    configured = setup.source(name, notice)
+def _check_source(setup: Setup, name: str, add_notice: AddNotice, clock: Clock) -> str:
+    configured = setup.source(name, add_notice)
     check_missed_columns(setup.config, [configured], {name: chosen_streams(configured, None)})
     with connector_errors(configured.connector.name):
         return check_credentials(configured, clock)
 
 
-def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
-    sink = setup.usable([], name, strict=True, notice=notice).sink
+def _check_sink(setup: Setup, name: str, add_notice: AddNotice) -> str:
+    sink = setup.usable([], name, strict=True, add_notice=add_notice).sink
     assert sink is not None
     target = open_readonly(sink.open(), "")
     if target is None:

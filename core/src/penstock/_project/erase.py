@@ -13,7 +13,7 @@ from penstock._decode.row_builder import RowBuilder
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, same_settings
 from penstock._project.forget import LockedTarget, delivered_streams, locked_targets
-from penstock._project.setup import Notice
+from penstock._project.setup import AddNotice
 from penstock._project.target_query import TargetQuery
 from penstock._read.components import components_of
 from penstock.connector import Stream
@@ -33,8 +33,8 @@ def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_r
     erased in one. A notice names what was left, and the exit code is 1 then. Raises UsageError if the source still
     delivers personal columns.
     """
-    notice = query.notices.add
-    configured = query.setup.source(source, notice)
+    add_notice = query.notices.add
+    configured = query.setup.source(source, add_notice)
     if configured.settings.include_personal:
         raise UsageError(
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
@@ -51,7 +51,7 @@ def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_r
         declared = {stream.name: stream for stream in configured.streams}
         for name in delivered_streams(targets, source, stream):
             if name not in declared:
-                notice(
+                add_notice(
                     f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
                     "known: nothing of it was erased"
                 )
@@ -65,12 +65,12 @@ def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_r
                     for locked in targets
                 ]
                 continue
-            erased += [_erase_in(locked, configured, declared[name], notice, dry_run=dry_run) for locked in targets]
+            erased += [_erase_in(locked, configured, declared[name], add_notice, dry_run=dry_run) for locked in targets]
         return ForgetResult(targets=tuple(erased), exit_code=int(any(forgotten.left for forgotten in erased)))
 
 
 def _erase_in(
-    locked: LockedTarget, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool
+    locked: LockedTarget, source: ConfiguredSource, stream: Stream, add_notice: AddNotice, *, dry_run: bool
 ) -> Forgotten:
     row_builder = components_of(source, stream, ()).row_builder
     erasures = tuple(map(_erasure_of, row_builder.streams))
@@ -102,7 +102,7 @@ def _erase_in(
     entries = DeliveredEntries(locked.ledger, source.name, stream.name, changed=as_erased)
     erased = locked.target.erase(erasures, entries)
     for left in erased.left:
-        notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
+        add_notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
     return evolve(done, rows=erased.rows, left=len(erased.left))
 
 

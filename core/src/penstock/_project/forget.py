@@ -43,7 +43,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
     if there is no other one. A target that has two names is opened once.
     """
-    notice = query.notices.add
+    add_notice = query.notices.add
     with ExitStack() as stack:
         targets: list[LockedTarget] = []
         without_ledger: list[str] = []
@@ -63,10 +63,10 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     same = next((locked for locked in targets if locked.run_id == error.run_id), None)
                     if same is None:
                         raise
-                    notice(f"{target_name} and {same.target_name} are one target: it was changed once")
+                    add_notice(f"{target_name} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
-                notice(*target.notices)
+                add_notice(*target.notices)
                 if target.ledger is None:
                     raise PluginError(f"{type(sink).__name__}.keeps_ledger is true, and its target has no ledger")
                 targets.append(LockedTarget(target_name, source, target.ledger, own_id, target))
@@ -76,7 +76,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
             text = f"{target_name} keeps no ledger: the next run reads everything, and writes it anew"
             if not targets:
                 raise UsageError(text)
-            notice(f"{text}. It was left as it is")
+            add_notice(f"{text}. It was left as it is")
         yield targets
 
 

@@ -136,7 +136,7 @@ def _send(receiver: Notification, content: bytes) -> None:
         ca_file=None,
         allow_http=False,
         base_origin=origin_of(url),
-        key="url of notify",
+        setting="url of notify",
         clock=Clock(),
     )
     try:

@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import divide_by_names, unit_of_partition
 from penstock._plan.plan import Plan, PlannedPartition
 from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, plan_of, receivers_of
-from penstock._project.setup import Notice, Notices, Setup
+from penstock._project.setup import AddNotice, Notices, Setup
 from penstock.errors import LockHeldError, SinkError, TargetError
 
 
@@ -100,19 +100,19 @@ class _PlannedJobs(NamedTuple):
     is_last_used: bool
 
 
-def _plans(setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice) -> _PlannedJobs:
+def _plans(setup: Setup, name: str, selection: Selection, now: datetime, add_notice: AddNotice) -> _PlannedJobs:
     """The plans of a selection. A target that cannot be read is left out, with a notice, unless it is the only one."""
     is_source = name not in setup.config.pipelines
-    history = setup.targets_used([name], notice) if selection.to is None and is_source else ()
+    history = setup.targets_used([name], add_notice) if selection.to is None and is_source else ()
     candidates: list[str | None] = [*history] or [None]
     for used in candidates:
-        selected = jobs_for(setup, name, selection, now, notice, planning=True, used=used)
+        selected = jobs_for(setup, name, selection, now, add_notice, planning=True, used=used)
         try:
             return _PlannedJobs(selected, [plan_of(job, now) for job in selected.jobs], used == candidates[0])
         except (TargetError, SinkError, LockHeldError) as error:
             if selected.sink is None or used == candidates[-1]:
                 raise
-            notice(f"the target {selected.sink.name} cannot be read: {error}")
+            add_notice(f"the target {selected.sink.name} cannot be read: {error}")
     raise AssertionError("the last candidate returns or raises")
 
 

@@ -13,7 +13,7 @@ from penstock._config.config import ConfiguredSink
 from penstock._fetch.recording import ExchangeRecording
 from penstock._plan.read_job import ReadJob
 from penstock._project.selected_jobs import Selection
-from penstock._project.setup import Notice
+from penstock._project.setup import AddNotice
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RecordingOptions(NamedTuple):
     replay: Folder
 
 
-def recording_of(recordings: RecordingOptions, notice: Notice) -> "Recording | None":
+def recording_of(recordings: RecordingOptions, add_notice: AddNotice) -> "Recording | None":
     """The recording to run from, if there is one. Raises UsageError."""
     if recordings.replay is None:
         return None
@@ -43,7 +43,7 @@ def recording_of(recordings: RecordingOptions, notice: Notice) -> "Recording | N
         raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
     recording = Recording.open(Path(recordings.replay))
     if not recording.finished:
-        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
+        add_notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
     return recording
 
 

@@ -17,7 +17,7 @@ from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
 from penstock._project.selected_jobs import Selection, receivers_of, usable_jobs_for
-from penstock._project.setup import Notice, Notices, Setup
+from penstock._project.setup import AddNotice, Notices, Setup
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock, StandingClock
@@ -92,30 +92,30 @@ def run(
 
 
 def _prepare_live(
-    setup: Setup, name: str, selection: Selection, recordings: RecordingOptions, clock: Clock, notice: Notice
+    setup: Setup, name: str, selection: Selection, recordings: RecordingOptions, clock: Clock, add_notice: AddNotice
 ) -> PreparedRun:
     """A run of the provider. Raises UsageError where no source has credentials that can be used."""
-    jobs, sink, unusable = usable_jobs_for(setup, name, selection, clock.now(), notice)
-    _notice_broken_plugins(setup, notice)
+    jobs, sink, unusable = usable_jobs_for(setup, name, selection, clock.now(), add_notice)
+    _notice_broken_plugins(setup, add_notice)
     jobs_to_read = _with_credentials(jobs, unusable)
     return PreparedRun(setup, name, selection, clock, jobs_to_read, sink, unusable, recorder_of(recordings, selection))
 
 
 def _prepare_replay(
-    setup: Setup, name: str, selection: Selection, recording: "Recording", stop: threading.Event, notice: Notice
+    setup: Setup, name: str, selection: Selection, recording: "Recording", stop: threading.Event, add_notice: AddNotice
 ) -> PreparedRun:
     """A run from a recording, at its time. ``stop``: ends the run. Raises UsageError for a masked one and a ledger."""
     setup_of_run, selection_of_run = setup.with_recorded(recording), as_recorded(selection, recording)
     clock = StandingClock(recording.started_at, stop)
-    jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection_of_run, clock.now(), notice)
-    _notice_broken_plugins(setup, notice)
+    jobs, sink, unusable = usable_jobs_for(setup_of_run, name, selection_of_run, clock.now(), add_notice)
+    _notice_broken_plugins(setup, add_notice)
     check_unmasked(recording, jobs, sink)
     return PreparedRun(setup_of_run, name, selection_of_run, clock, jobs, sink, unusable, recording)
 
 
-def _notice_broken_plugins(setup: Setup, notice: Notice) -> None:
+def _notice_broken_plugins(setup: Setup, add_notice: AddNotice) -> None:
     for fault in setup.registry.not_loaded:  # it may be one that is to mask values
-        notice(f"{fault.plugin} is broken and is not used: {fault.reason}")
+        add_notice(f"{fault.plugin} is broken and is not used: {fault.reason}")
 
 
 def _notify(receivers: Sequence[Notification], name: str, result: RunResult) -> list[str]:
@@ -141,14 +141,16 @@ def _division_of(setup: Setup, name: str, division: DivisionOptions, *, recorded
     return division
 
 
-def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str], clock: Clock, notice: Notice) -> None:
+def _remember(
+    setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str], clock: Clock, add_notice: AddNotice
+) -> None:
     """Remember the target for later calls. A failure to do so is reported and ignored."""
     if sink is None or sink.remembered is None:
         return
     try:
         setup.used_targets.remember(sink.remembered, sources, clock.now())
     except OSError as error:
-        notice(
+        add_notice(
             f"the target cannot be remembered in {setup.config.folder / '.penstock'} ({error.strerror}); "
             "plan, status and rejected will need --to"
         )
@@ -168,19 +170,21 @@ def _with_credentials(jobs: Sequence[ReadJob], unusable: dict[str, PenstockError
 
 
 def _execute(
-    prepared: PreparedRun, division: DivisionOptions, deadline_s: float | None, on_event: OnEvent, notice: Notice
+    prepared: PreparedRun, division: DivisionOptions, deadline_s: float | None, on_event: OnEvent, add_notice: AddNotice
 ) -> RunResult:
     """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""
     setup, name, jobs = prepared.setup, prepared.name, prepared.jobs
     if division.shard is not None:
-        jobs = _sharded(jobs, division.shard, notice)
+        jobs = _sharded(jobs, division.shard, add_notice)
     actual_division = _division_of(setup, name, division, recorded=prepared.recording is not None)
     context = new_run(
         jobs,
         clock=prepared.clock,
         deadline_s=deadline_s,
         unusable=prepared.unusable,
-        on_start=partial(_remember, setup, prepared.sink, [job.source.name for job in jobs], prepared.clock, notice),
+        on_start=partial(
+            _remember, setup, prepared.sink, [job.source.name for job in jobs], prepared.clock, add_notice
+        ),
         on_event=on_event,
         recording=prepared.recording,
     )
@@ -197,7 +201,7 @@ def _execute(
         return RunResult.not_started(error)
 
 
-def _sharded(jobs: Sequence[ReadJob], shard: str, notice: Notice) -> list[ReadJob]:
+def _sharded(jobs: Sequence[ReadJob], shard: str, add_notice: AddNotice) -> list[ReadJob]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
     from penstock._run.divided.divisible import check_divisible  # a whole run starts without it
 
@@ -209,7 +213,7 @@ def _sharded(jobs: Sequence[ReadJob], shard: str, notice: Notice) -> list[ReadJo
         readers = len(this_shard.division.shards_by_source[name])
         if not this_shard.reads_source(name):
             allowed = counted(readers, "request")
-            notice(f"{name} allows {allowed} at once, so {readers} of {shard_count} shards read it; not this one")
+            add_notice(f"{name} allows {allowed} at once, so {readers} of {shard_count} shards read it; not this one")
             continue
         lock_share = LockShare(
             division=f"{shard_count} shards by days, {readers} for this source",

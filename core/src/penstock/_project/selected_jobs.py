@@ -18,7 +18,7 @@ from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._plugins.plugin_errors import connector_errors
 from penstock._plugins.sink_calls import check_sink
-from penstock._project.setup import Notice, Setup, window_of
+from penstock._project.setup import AddNotice, Setup, window_of
 from penstock.errors import ConfigError, PenstockError, UsageError, one_error
 from penstock.names import did_you_mean
 from penstock.redact import clip
@@ -57,13 +57,13 @@ def selected_streams(
     sources: Sequence[ConfiguredSource],
     selection: Selection,
     pipeline: Pipeline | None,
-    notice: Notice,
+    add_notice: AddNotice,
     *,
-    partial: bool = False,
+    some_unusable: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """
     The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
-    sources out, with a notice. ``where``: the pipeline in the configuration, for messages. ``partial``: there are
+    sources out, with a notice. ``where``: the pipeline in the configuration, for messages. ``some_unusable``: there are
     further sources, so a name without a stream may be one of theirs.
     """
     include, exclude = selection.streams, selection.exclude_streams
@@ -75,7 +75,7 @@ def selected_streams(
         if not source.streams:
             raise _no_stream(source, named_in)
     try:
-        chosen = select_streams(sources, include, exclude, partial=partial)
+        chosen = select_streams(sources, include, exclude, some_unusable=some_unusable)
     except UsageError as error:
         if pipeline is None or selection.streams or selection.exclude_streams:
             raise
@@ -86,14 +86,14 @@ def selected_streams(
         if len(sources) == 1 and not include:
             raise _no_stream(source, named_in)
         if selection.streams or selection.exclude_streams:
-            notice(f"{source.name} is not read: none of its streams is selected")
+            add_notice(f"{source.name} is not read: none of its streams is selected")
         else:
             selector = where if pipeline is not None else source.name
             raise UsageError(
                 f"{selector}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
                 f"{source.name} out of source"
             )
-    if not any(chosen.values()) and not partial:
+    if not any(chosen.values()) and not some_unusable:
         raise UsageError("no stream is left to read: --exclude-streams leaves out all that are selected")
     return chosen
 
@@ -165,7 +165,7 @@ def jobs_for(
     name: str,
     selection: Selection,
     now: datetime,
-    notice: Notice,
+    add_notice: AddNotice,
     *,
     planning: bool = False,
     used: str | None = None,
@@ -179,23 +179,25 @@ def jobs_for(
     """
     resolved = _resolved(setup, name, selection, planning=planning, used=used)
     names = [source for source in resolved.sources if only is None or source in only]
-    sections = setup.usable(names, resolved.to, sink_named_by=resolved.to_where, strict=True, notice=notice)
-    selected = _Selected(setup.config, name, selection, resolved, partial=len(names) < len(resolved.sources))
-    chosen = selected.streams(sections.sources, notice)
+    sections = setup.usable(names, resolved.to, sink_named_by=resolved.to_where, strict=True, add_notice=add_notice)
+    selected = _Selected(setup.config, name, selection, resolved, some_unusable=len(names) < len(resolved.sources))
+    chosen = selected.streams(sections.sources, add_notice)
     check_missed_columns(setup.config, sections.sources, chosen)
     return SelectedJobs(selected.jobs(sections.sources, chosen, sections.sink, now), sections.sink, unusable={})
 
 
-def usable_jobs_for(setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice) -> SelectedJobs:
+def usable_jobs_for(
+    setup: Setup, name: str, selection: Selection, now: datetime, add_notice: AddNotice
+) -> SelectedJobs:
     """
     The jobs for those sources of ``name`` that can be used. Raises UsageError and ConfigError for what concerns all, or
     where no source is left.
     """
     resolved = _resolved(setup, name, selection, planning=False, used=None)
-    sections = setup.usable(resolved.sources, resolved.to, sink_named_by=resolved.to_where, notice=notice)
+    sections = setup.usable(resolved.sources, resolved.to, sink_named_by=resolved.to_where, add_notice=add_notice)
     unusable = sections.errors
-    selected = _Selected(setup.config, name, selection, resolved, partial=bool(unusable))
-    chosen = selected.streams(sections.sources, notice)
+    selected = _Selected(setup.config, name, selection, resolved, some_unusable=bool(unusable))
+    chosen = selected.streams(sections.sources, add_notice)
     for source in sections.sources:
         try:
             check_missed_columns(setup.config, [source], chosen)
@@ -251,19 +253,21 @@ def _no_sink(setup: Setup, name: str) -> UsageError:
 
 
 class _Selected(NamedTuple):
-    """What a call selects, and the jobs for it. ``partial``: there are sources that have none."""
+    """What a call selects, and the jobs for it. ``some_unusable``: there are sources that have none."""
 
     config: Config
     name: str
     selection: Selection
     resolved: ResolvedName
-    partial: bool
+    some_unusable: bool
 
-    def streams(self, sources: Sequence[ConfiguredSource], notice: Notice) -> dict[str, tuple[str, ...]]:
+    def streams(self, sources: Sequence[ConfiguredSource], add_notice: AddNotice) -> dict[str, tuple[str, ...]]:
         """The chosen streams of each source. Raises UsageError for a name that selects nothing."""
         where, pipeline = f"{self.config.where}: pipeline.{self.name}", self.resolved.pipeline
-        chosen = selected_streams(where, sources, self.selection, pipeline, notice, partial=self.partial)
-        if not self.partial:
+        chosen = selected_streams(
+            where, sources, self.selection, pipeline, add_notice, some_unusable=self.some_unusable
+        )
+        if not self.some_unusable:
             check_accounts(sources, chosen, self.selection.accounts)
         return chosen
 

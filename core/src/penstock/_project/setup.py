@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock._project.used_targets import UsedTargets
     from penstock._recording.replay import Recording
 
-Notice = Callable[[str], None]
+AddNotice = Callable[[str], None]
 Number = TypeVar("Number", int | None, float | None)
 
 _logger = logging.getLogger("penstock")
@@ -134,7 +134,7 @@ class Setup:
 
         return UsedTargets(None if isinstance(self.file, Mapping) else self.config.folder)
 
-    def targets_used(self, sources: Iterable[str] | None, notice: Notice) -> dict[str, tuple[str, ...]]:
+    def targets_used(self, sources: Iterable[str] | None, add_notice: AddNotice) -> dict[str, tuple[str, ...]]:
         """
         Target -> the sources it was used for, the target used last first. Without those whose section left the
         configuration: a notice names each of them.
@@ -142,7 +142,7 @@ class Setup:
         used = self.used_targets.targets(sources)
         gone = [text for text in used if text not in self.config.sinks and ":" not in text]
         for name in gone:
-            notice(
+            add_notice(
                 f"the target {name} was used before, and {self.config.where} has no [sink.{name}]: it is left out. "
                 f"Restore the section, name its place with --to, or remove the name: penstock forget --target {name}"
             )
@@ -171,9 +171,9 @@ class Setup:
         before, _ = self.values.get(source, ({}, ""))
         return evolve(self, values={**self.values, source: ({**before, **values}, where)})
 
-    def source(self, name: str, notice: Notice = lambda text: None) -> "ConfiguredSource":
+    def source(self, name: str, add_notice: AddNotice = lambda text: None) -> "ConfiguredSource":
         """The source of this name. Raises ConfigError with all of its problems."""
-        return self.usable([name], strict=True, notice=notice).sources[0]
+        return self.usable([name], strict=True, add_notice=add_notice).sources[0]
 
     def usable(
         self,
@@ -182,7 +182,7 @@ class Setup:
         *,
         sink_named_by: str = "sink",
         strict: bool = False,
-        notice: Notice,
+        add_notice: AddNotice,
     ) -> "CheckedSections":
         """
         The sources and the sink of these names, and the errors of the sources that cannot be used as configured. Raises
@@ -191,7 +191,7 @@ class Setup:
         """
         sections = self._sections(sources, sink, sink_named_by)
         sections.check(strict=strict or bool(self.config.problems))
-        sections.emit_notices(notice)
+        sections.emit_notices(add_notice)
         return sections
 
     def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "CheckedSections":
@@ -270,7 +270,7 @@ class CheckedSections:
         if self.problems or (self.errors and (strict or not self.sources)):
             raise one_error(self.errors.values(), self.problems)
 
-    def emit_notices(self, notice: Notice) -> None:
-        """Call ``notice`` with each notice."""
+    def emit_notices(self, add_notice: AddNotice) -> None:
+        """Call ``add_notice`` with each notice."""
         for text in self.notices:
-            notice(text)
+            add_notice(text)
