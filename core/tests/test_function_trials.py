@@ -13,9 +13,9 @@ from penstock._plugins.registry import Registry
 from penstock._project.function_trials import trial_problems_of
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
-from penstock.errors import PluginError
+from penstock.errors import PluginError, check_returned
 from penstock.model import Answer, Request, Response, Slice
-from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, check_returned, named
+from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, named
 from penstock.records import added, record
 from penstock.redact import Secret
 from penstock.report_files import ReportFile

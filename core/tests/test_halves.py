@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from penstock._plan.halves import DAY, halves
+from penstock._read.halves import DAY, halves
 from penstock.model import Slice
 
 BERLIN = ZoneInfo("Europe/Berlin")

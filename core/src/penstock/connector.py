@@ -17,10 +17,10 @@ from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
-from penstock.errors import PluginError, ProviderError
+from penstock.errors import PluginError, ProviderError, check_returned
 from penstock.model import Kind, Request, Slice
 from penstock.names import as_names, did_you_mean, source_line
-from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, check_returned
+from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller
 from penstock.records import Column, columns_of
 from penstock.settings import OpenFor, SourceSettings
 from penstock.templates import MissingValueError, fill, fill_json, json_placeholders, placeholders

@@ -7,9 +7,10 @@ exit code. Anything else that reaches the command line is a defect of penstock a
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from penstock.redact import mask
+from penstock.names import source_line
+from penstock.redact import clip, mask
 
 
 def sentences(*texts: str) -> str:
@@ -127,6 +128,21 @@ class PluginError(UsageError):
     def __init__(self, *args: object, missing: bool = False) -> None:
         self.missing = missing
         super().__init__(*args)
+
+
+def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
+    """Return ``value`` if it is one of ``types``; else raise :func:`wrong_return`."""
+    if isinstance(value, types):
+        return value
+    raise wrong_return(function, value, write)
+
+
+def wrong_return(function: Any, value: Any, write: str) -> PluginError:
+    """The error of a plugin whose function returned ``value``. ``write``: the correct return expression."""
+    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)
+    called = "a lambda" if name == "<lambda>" else name if owner is None else f"{type(owner).__name__}.{name}"
+    seen = "nothing" if value is None else f"{type(value).__name__} ({clip(repr(value), 60)})"
+    return PluginError(f"{called} ({source_line(function)}) returned {seen}; write return {write}.")
 
 
 class TargetError(UsageError):

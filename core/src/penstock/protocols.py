@@ -11,28 +11,11 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from penstock.errors import PluginError
 from penstock.model import Answer, Page, Request, Response
-from penstock.names import source_line
-from penstock.redact import Secret, clip
+from penstock.redact import Secret
 from penstock.verdicts import Verdict
 
 Exchange = Callable[[Request], Response]
-
-
-def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
-    """Return ``value`` if it is one of ``types``; else raise :func:`wrong_return`."""
-    if isinstance(value, types):
-        return value
-    raise wrong_return(function, value, write)
-
-
-def wrong_return(function: Any, value: Any, write: str) -> PluginError:
-    """The error of a plugin whose function returned ``value``. ``write``: the correct return expression."""
-    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)
-    called = "a lambda" if name == "<lambda>" else name if owner is None else f"{type(owner).__name__}.{name}"
-    seen = "nothing" if value is None else f"{type(value).__name__} ({clip(repr(value), 60)})"
-    return PluginError(f"{called} ({source_line(function)}) returned {seen}; write return {write}.")
 
 
 # --- the judge -------------------------------------------------------------------------------------------------------

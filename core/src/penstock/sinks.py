@@ -50,10 +50,9 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import Factory, field, frozen
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, check_returned
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
 from penstock.model import Batch, Kind, Partition
-from penstock.protocols import check_returned
 from penstock.records import Column
 
 MOST_REJECTED = 10_000

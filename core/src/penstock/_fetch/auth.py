@@ -12,9 +12,9 @@ from attrs import define, evolve, field
 from penstock._fetch.origin import sendable
 from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
-from penstock.errors import AuthenticationError, ParkedError, PluginError
+from penstock.errors import AuthenticationError, ParkedError, PluginError, check_returned
 from penstock.model import Pairs, Request, Response
-from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing, check_returned
+from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing
 from penstock.redact import Secret, mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.

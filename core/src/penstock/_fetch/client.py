@@ -12,10 +12,10 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call, CallResult
+from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._fetch.limits import Deadline, Parking, RateLimit, RetryBudget, default_deadline
 from penstock._fetch.peers import Peers
 from penstock._fetch.read_operation import ReadLog, ReadOperation
-from penstock._fetch.recording import ExchangeRecording
 from penstock._fetch.retry import Operation, Result, RetryLoop
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore

@@ -24,8 +24,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, make_headers, parse_url
 
+from penstock._fetch.attempt import current
 from penstock._fetch.body import NotWholeError
-from penstock._fetch.deadlines import current
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
 from penstock.redact import mask_always, shown_url

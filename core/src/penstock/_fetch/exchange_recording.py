@@ -1,5 +1,6 @@
 """
-The interface between the client of a source and a recording of the exchanges of its run.
+The interface between the client of a source and a recording of the exchanges of its run. The recorder and the replay
+are in :mod:`penstock._recording`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from penstock._fetch.call import Call, CallResult, JudgeCall
 
 class ExchangeRecording(Protocol):
     """
-    Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
+    Records the calls of a run, or replays a recording. ``until``: when the last response
     of a recording came; None for one that records.
     """
 

@@ -17,10 +17,10 @@ from attrs import define
 
 from penstock._util.clock import Clock
 from penstock._util.files import exclusive, write_json
-from penstock.errors import AuthenticationError, ConfigError
+from penstock.errors import AuthenticationError, ConfigError, check_returned
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import GRANT, Grant, Renewing, check_returned
+from penstock.protocols import GRANT, Grant, Renewing
 from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's response and the write

@@ -17,6 +17,7 @@ from attrs import Factory, define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
+from penstock._fetch.attempt import IDLE_S, NetworkAttempt, current
 from penstock._fetch.body import (
     FILE_START_BYTES,
     Bound,
@@ -28,7 +29,7 @@ from penstock._fetch.body import (
     read_body,
 )
 from penstock._fetch.connections import Connections
-from penstock._fetch.deadlines import IDLE_S, AttemptDeadlines, NetworkAttempt, current
+from penstock._fetch.deadlines import AttemptDeadlines
 from penstock._fetch.network_errors import BASE_URL_SETTING, reason_of
 from penstock._fetch.origin import Boundary, absolute, authority_and_target, brief, check_parameters, host_of, sendable
 from penstock._util.clock import Clock

@@ -23,10 +23,11 @@ from penstock.errors import (
     ServerError,
     ThrottledError,
     WrongFormatError,
+    check_returned,
     sentences,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import BodyDecoder, Judge, check_returned
+from penstock.protocols import BodyDecoder, Judge
 from penstock.redact import clip
 from penstock.report_files import reads_files
 from penstock.verdicts import VERDICTS, Accept, Refuse, Retry, Skip, StatusRule, Verdict

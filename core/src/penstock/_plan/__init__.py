@@ -7,7 +7,6 @@ The plan of a run: the partitions of its streams that are not final. No network.
 - ``ledger_query``: what a plan reads from the target
 - ``partition_planner`` and ``finality``: why a partition is read; when a read is final
 - ``dependencies``: streams that need the rows of others
-- ``halves``: a slice in two, where a response is cut at a ceiling
 - ``division``: the shards of a run of several processes
 - ``read_job`` and ``plan``: the values: the job that is planned, slices, planned partitions
 """

@@ -14,8 +14,7 @@ from penstock._plan.accounts import Accounts
 from penstock._plan.finality import parent_with_days
 from penstock._plan.read_job import ReadJob
 from penstock.connector import Stream
-from penstock.errors import UsageError
-from penstock.protocols import wrong_return
+from penstock.errors import UsageError, wrong_return
 
 DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 

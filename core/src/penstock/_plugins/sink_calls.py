@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from penstock._plugins.plugin_errors import class_in_plugin, sink_errors
-from penstock.errors import PluginError
+from penstock.errors import PluginError, wrong_return
 from penstock.ledger_interface import Ledger
-from penstock.protocols import wrong_return
 from penstock.sinks import BaseSink, BaseTarget, Sink, Target
 
 

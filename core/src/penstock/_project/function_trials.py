@@ -22,10 +22,10 @@ from penstock._plugins.plugin_errors import FAILURES, describe_error, place_in_p
 from penstock._plugins.registry import Registry
 from penstock._plugins.validation.components import COMPONENTS, problems_in_component
 from penstock.connector import Parent, Stream
-from penstock.errors import ConfigError, PenstockError, PluginError
+from penstock.errors import ConfigError, PenstockError, PluginError, check_returned
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, source_line
-from penstock.protocols import STATES, Grant, ReportState, Unsigned, check_returned
+from penstock.protocols import STATES, Grant, ReportState, Unsigned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret, clip
 from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.verdicts import VERDICTS, Verdict

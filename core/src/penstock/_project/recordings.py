@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
-from penstock._fetch.recording import ExchangeRecording
+from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._plan.read_job import ReadJob
 from penstock._project.selected_jobs import Selection
 from penstock._project.setup import AddNotice

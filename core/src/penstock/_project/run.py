@@ -11,7 +11,7 @@ from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
-from penstock._fetch.recording import ExchangeRecording
+from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._plan.division import parse_shard
 from penstock._plan.read_job import ReadJob
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of

@@ -1,14 +1,12 @@
 """
 The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 
-``SliceReading._read_pages`` fetches a page, ``Listing`` compares it with those before it, ``Loader.load`` makes chunks
-of rows of it by ``RowBuilder.build``, and ``ChunkWriter.write`` passes these to the writers of their partitions. After
-the last page ``SliceCounts`` gives the ``ReadResult``, which is committed in ``_run``.
-
+The modules:
 - ``context``: what all readings of a slice share
 - ``reader``: a slice, read again where a reading contradicts itself
-- ``slice_reading``: one reading, step by step; a slice whose response reaches a ceiling is read in halves
-- ``ceilings``: the parts of a slice that reached a ceiling, by which it is halved
+- ``slice_reading``: one reading, step by step
+- ``ceilings``: the parts of a slice that reached a ceiling
+- ``halves``: a slice in two, where its listing reached a ceiling
 - ``clock_lag``: how old a response is by our clock
 - ``components``: the row builder of a stream, its paginator and poller
 - ``on_demand``: reports that are submitted and polled

@@ -16,7 +16,7 @@ UNITS = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1),
 def halves(slice_: Slice, smallest: timedelta) -> list[Slice]:
     """
     The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
-    covers a part of. None for a slice that is as short as ``smallest``, or has no bounds.
+    covers a part of. Empty for a slice that is as short as ``smallest``, or has no bounds.
     """
     if slice_.start is None or slice_.end is None:
         return []

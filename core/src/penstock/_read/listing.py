@@ -10,9 +10,9 @@ from penstock._fetch.call import Call, CallResult
 from penstock._plan.plan import PlannedSlice
 from penstock._read.context import SliceContext
 from penstock._read.listing_checks import ListingChecks
-from penstock.errors import BrokenBodyError, BrokenPageError, PagingError
+from penstock.errors import BrokenBodyError, BrokenPageError, PagingError, check_returned
 from penstock.model import Page, Request
-from penstock.protocols import BodyDecoder, Paginator, check_returned
+from penstock.protocols import BodyDecoder, Paginator
 from penstock.report_files import reads_files
 from penstock.verdicts import Refuse
 

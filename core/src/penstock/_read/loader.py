@@ -16,9 +16,8 @@ from penstock._read.counts import PartitionCounts
 from penstock._read.listing import LoadedPage
 from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
-from penstock.errors import BrokenPageError
+from penstock.errors import BrokenPageError, wrong_return
 from penstock.model import Answer, Partition, Request, Slice
-from penstock.protocols import wrong_return
 from penstock.sinks import Writer
 
 

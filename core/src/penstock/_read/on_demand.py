@@ -17,11 +17,11 @@ from penstock._read.listing import broken_page, call_of
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.connector import Stream
-from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
+from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError, check_returned
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import Ledger, PendingReport
 from penstock.model import Request, Response
-from penstock.protocols import STATES, BodyDecoder, Empty, Gone, Poller, Ready, ReportState, Waiting, check_returned
+from penstock.protocols import STATES, BodyDecoder, Empty, Gone, Poller, Ready, ReportState, Waiting
 from penstock.redact import clip
 from penstock.settings import SourceSettings
 from penstock.verdicts import Refuse

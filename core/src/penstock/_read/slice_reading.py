@@ -14,11 +14,11 @@ from attrs import define, evolve
 
 from penstock._fetch.call import Call, CallResult, Steps, with_response
 from penstock._plan.dependencies import ParentReading
-from penstock._plan.halves import DAY, UNITS, halves
 from penstock._read.ceilings import CeilingReachedError, Ceilings, HalvesNeededError, SlicePart
 from penstock._read.chunk_writer import HeldChunks
 from penstock._read.clock_lag import clock_lag
 from penstock._read.context import SliceContext
+from penstock._read.halves import DAY, UNITS, halves
 from penstock._read.listing import Listing, LoadedPage, broken_page
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows

@@ -1,8 +1,9 @@
 """
 Record the exchanges of a run in a directory, which :mod:`penstock._recording.replay` replays in a later run.
 
-Both are a :class:`penstock._fetch.recording.ExchangeRecording`, which sees a call before its request is signed and
-repeated. So a recording holds neither signatures nor logins, and only the last response to a request that was repeated.
+Both are a :class:`penstock._fetch.exchange_recording.ExchangeRecording`, which sees a call before its request is
+signed and repeated. So a recording holds neither signatures nor logins, and only the last response to a request that
+was repeated.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 

@@ -17,11 +17,10 @@ from penstock._run.failures import Failures
 from penstock._run.missing_measures import MissingMeasures
 from penstock._run.replacement import KeptFormer, kept_former
 from penstock._run_report.log import RunLog
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, check_returned, wrong_return
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Rejected
-from penstock.protocols import check_returned, wrong_return
 from penstock.sinks import Target, Writer
 
 # The most of a group, which the ledger records in one transaction.

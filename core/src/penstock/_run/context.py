@@ -13,9 +13,9 @@ from attrs import define, field
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
+from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._fetch.limits import Deadline, RetryBudget, default_deadline
 from penstock._fetch.peers import Peers
-from penstock._fetch.recording import ExchangeRecording
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.read_job import ReadJob
 from penstock._plugins.registry import Registry

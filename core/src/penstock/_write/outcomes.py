@@ -15,9 +15,8 @@ from penstock._fetch.verdict import status_judge
 from penstock.actions import Action, ActionJudge, Values
 from penstock.connector import Connector
 from penstock.envelope import ERROR_MEMBERS, OUTCOME_MEMBERS, stated
-from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
+from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, check_returned
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
-from penstock.protocols import check_returned
 from penstock.redact import clip
 from penstock.verdicts import VERDICTS, Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
 

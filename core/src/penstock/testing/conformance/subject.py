@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.recording import ExchangeRecording
+from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin
