@@ -17,6 +17,7 @@ from penstock import (
     Parent,
     Request,
     Response,
+    RunResult,
     SandboxRequest,
     Slice,
     Stream,
@@ -428,8 +429,8 @@ def test_a_derived_record_that_is_rejected_counts(tmp_path: Path) -> None:
 
     assert report.exit_code == 5
     assert report.stream("shop", "lines").rejected == 1
-    assert report.rejected_line is not None
-    assert "shop.lines: 1 record rejected" in report.rejected_line
+    assert RunResult.of(report).rejected_line is not None
+    assert "shop.lines: 1 record rejected" in RunResult.of(report).rejected_line
 
 
 @record()
@@ -453,8 +454,8 @@ def test_a_value_not_read_counts_until_another_reader_reads_it(tmp_path: Path) -
     report = shop.run()
 
     assert (report.exit_code, report.total("rejected"), report.total("unread_values")) == (5, 0, 1)
-    assert report.rejected_line is not None
-    assert "shop.spend: 1 value not read. a value that is not read is null" in report.rejected_line
+    assert RunResult.of(report).rejected_line is not None
+    assert "shop.spend: 1 value not read. a value that is not read is null" in RunResult.of(report).rejected_line
     assert len(shop.rows("spend")) == 6
     assert shop.plan().partitions == ()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
+from penstock import Envelope, ReportFile, RunResult, SandboxRequest, Stream, column, derived, record
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -84,8 +84,8 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
     assert report.exit_code == (0 if line is None else 5)
     assert allowed.exit_code == 0
     assert len(shop.rows("spend")) == 3
-    assert (report.missing_measures_line or "").startswith(line or "")
-    assert (report.missing_measures_line is None) == (line is None)
+    assert (RunResult.of(report).missing_measures_line or "").startswith(line or "")
+    assert (RunResult.of(report).missing_measures_line is None) == (line is None)
     lost = report.as_dict()["sources"]["shop"]["streams"]["spend"].get("lost")
     assert (lost is None) == (line is None)
 
@@ -101,7 +101,7 @@ def test_days_of_a_renamed_measure_are_read_again_when_the_column_is_mended(tmp_
     mended.sink = shop.sink
     report: Any = mended.run(since="2026-06-16")
 
-    assert report.exit_code == 0, report.missing_measures_line
+    assert report.exit_code == 0, RunResult.of(report).missing_measures_line
     assert [row["spend"] for row in mended.rows("spend")] == ["2.50"] * 3
 
 
@@ -133,8 +133,8 @@ def test_a_column_of_a_report_file_is_missed_too(tmp_path: Path) -> None:
     report = shop.run()
 
     assert report.exit_code == 5
-    assert report.missing_measures_line is not None
-    assert report.missing_measures_line.startswith(LOST.format("spend", "cost"))
+    assert RunResult.of(report).missing_measures_line is not None
+    assert RunResult.of(report).missing_measures_line.startswith(LOST.format("spend", "cost"))
 
 
 def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> Non
     report = shop.run(concurrency=3)
 
     assert report.exit_code == 5
-    assert (report.missing_measures_line or "").startswith(LOST.format("spend", "spend_usd"))
+    assert (RunResult.of(report).missing_measures_line or "").startswith(LOST.format("spend", "spend_usd"))
 
 
 def test_a_measure_that_came_later_is_no_loss_of_earlier_days(tmp_path: Path) -> None:

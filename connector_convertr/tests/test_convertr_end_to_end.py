@@ -15,7 +15,7 @@ from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_run import ConfiguredSource, RunReport, check_credentials, configured, jsonl, read
 from imitation_convertr import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
-from penstock import AuthenticationError, SandboxRequest, Secret
+from penstock import AuthenticationError, RunResult, SandboxRequest, Secret
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
@@ -143,7 +143,7 @@ def test_partitions_are_counted_as_they_are_planned(bench: Bench) -> None:
     report = bench.run("leads", "lead_data", since=date(2026, 3, 18), until=date(2026, 3, 19))
 
     assert report.exit_code == 0, problems(report)
-    assert "2 of 2 partitions delivered" in report.summary_line
+    assert "2 of 2 partitions delivered" in RunResult.of(report).summary
     assert [one.as_dict()["partitions"]["delivered"] for one in report.streams.values()] == [2, 2]
 
 

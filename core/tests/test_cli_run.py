@@ -440,7 +440,7 @@ def test_a_run_whose_reader_had_enough_is_reported() -> None:
     report.count("shop", "sales", planned=12, delivered=2, records=24, requests=2)
 
     assert report.exit_code == 0
-    assert report.summary_line.startswith(
+    assert RunResult.of(report).summary.startswith(
         "closed: the reader of standard output closed it, 24 records, 2 of 12 partitions delivered, 2 requests"
     )
 

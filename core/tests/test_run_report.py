@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from attrs import asdict, evolve, fields
+from penstock import RunResult
 from penstock._config.pipeline import Allowance
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import SinkError, UsageError
@@ -106,11 +107,11 @@ def test_the_line_has_the_number_the_place_and_the_command() -> None:
     report = a_report(rejected=1, unread_values=2, unread_example="$.data[0].paid: 'N/A' is no decimal")
     report.streams["shop", "items"] = StreamCounts(records=7)
 
-    assert report.rejected_line == (
+    assert RunResult.of(report).rejected_line == (
         "shop.orders: 1 record rejected and 2 values not read. `penstock rejected list` shows why; a value that is "
         "not read is null, and kept in _extra ($.data[0].paid: 'N/A' is no decimal)"
     )
-    assert a_report(records=7).rejected_line is None
+    assert RunResult.of(a_report(records=7)).rejected_line is None
 
 
 def test_truncated_partitions_are_named() -> None:
@@ -121,10 +122,10 @@ def test_truncated_partitions_are_named() -> None:
     report.streams["shop", "items"] = StreamCounts(records=7)
 
     assert report.exit_code == 1
-    assert report.truncated_line == (
+    assert RunResult.of(report).truncated_line == (
         "shop.orders: 2 partitions truncated. The provider lists no more than was delivered; there may be more records"
     )
-    assert a_report(records=7).truncated_line is None
+    assert RunResult.of(a_report(records=7)).truncated_line is None
 
 
 def test_refused_credentials_are_of_their_source_only() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from penstock._run_report.lines import missing_measures_line, rejected_line, summary_line, truncated_line
 from penstock._run_report.report import RunReport
 from penstock.errors import PenstockError
 
@@ -71,10 +72,10 @@ class RunResult:
             report=report.as_dict(),
             notices=tuple(report.notices),
             target_notices=tuple(report.target_notices),
-            summary=report.summary_line,
-            rejected_line=report.rejected_line,
-            truncated_line=report.truncated_line,
-            missing_measures_line=report.missing_measures_line,
+            summary=summary_line(report),
+            rejected_line=rejected_line(report),
+            truncated_line=truncated_line(report),
+            missing_measures_line=missing_measures_line(report),
         )
 
     @classmethod

@@ -27,6 +27,7 @@ from penstock._run.context import RunContext
 from penstock._run.listed_accounts import AccountFailure, AccountRows, compare_accounts
 from penstock._run.reader_factory import ReaderFactory
 from penstock._run.refusals import Refusals
+from penstock._run_report.lines import replaced_notices
 from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import PenstockError, PluginError, ProviderError
@@ -237,7 +238,7 @@ class JobRun:
         states why it could not be recorded. Others are about keys that may not identify a record.
         """
         name, source_report = self.source.name, self.context.run_report.of_source(self.source.name)
-        self.context.run_report.add_notices(*source_report.replaced_notices)
+        self.context.run_report.add_notices(*replaced_notices(source_report))
         if self.target.ledger is None:
             return
         report_dict = source_report.as_dict()

@@ -1,3 +1,7 @@
 """
-The report of a run and its exit code (``report``), and the log of one source in it (``log``).
+The report of a run.
+
+- ``report``: its counts, its errors and its exit code
+- ``lines``: what of it is printed
+- ``log``: the log of one source in it
 """

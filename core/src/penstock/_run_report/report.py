@@ -1,5 +1,5 @@
 """
-The run report: the result of every partition. It is written as JSON, printed as one line, and gives the exit code.
+The run report: the result of every partition. It is written as JSON, and gives the exit code.
 """
 
 import threading
@@ -13,7 +13,6 @@ from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
 from penstock.events import ReportedError, ReportMembers
 from penstock.model import Partition
-from penstock.names import counted
 from penstock.redact import mask, mask_json
 
 STATUS: Mapping[int, str] = {
@@ -302,72 +301,6 @@ class RunReport:
         return self.total("fetched")
 
     @property
-    def rejected_line(self) -> str | None:
-        """The numbers of rejected records and of values not read, by stream, and the command that lists them."""
-        if not self.rejected_or_unread:
-            return None
-        places = [
-            f"{source}.{stream}: "
-            + " and ".join(
-                f"{counted(number, noun)} {outcome}"
-                for number, noun, outcome in (
-                    (counts.rejected, "record", "rejected"),
-                    (counts.unread_values, "value", "not read"),
-                )
-                if number
-            )
-            for (source, stream), counts in self.streams.items()
-            if counts.rejected or counts.unread_values
-        ]
-        examples = [stream.unread_example for stream in self.streams.values() if stream.unread_example]
-        explanations = ["`penstock rejected list` shows why"] if self.total("rejected") else []
-        if self.total("unread_values"):
-            explanations.append(
-                f"a value that is not read is null, and kept in _extra{f' ({examples[0]})' if examples else ''}"
-            )
-        return f"{'; '.join(places)}. {'; '.join(explanations)}"
-
-    @property
-    def missing_measures_line(self) -> str | None:
-        """The measures that earlier readings have and that no record has any more, by stream."""
-        places = [
-            f"{source}.{stream}: no record has {name} any more, and members that no column reads are "
-            f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
-            for (source, stream), counts in self.streams.items()
-            for name, members in counts.missing_measures.items()
-        ]
-        if not places:
-            return None
-        return (
-            f"{'; '.join(places)}. If one of them is meant, its column needs that member; the days are then read again"
-        )
-
-    @property
-    def replaced_notices(self) -> list[str]:
-        """A notice for each stream whose key may not identify a record."""
-        return [
-            f"{source}.{stream}: {counts.replaced} of {counted(counts.fetched, 'record')} replaced an earlier one of "
-            f"the same reading that had the same key and other values"
-            f"{f', such as {counts.replaced_example}' if counts.replaced_example else ''}. Either the provider changed "
-            "them while they were read, which is no fault; or the key of the stream does not identify a record, and "
-            "rows are lost: correct the key in the connector, then run once with --full"
-            for (source, stream), counts in self.streams.items()
-            if counts.has_ambiguous_key
-        ]
-
-    @property
-    def truncated_line(self) -> str | None:
-        """The number of partitions truncated at the provider's ceiling, by stream."""
-        places = [
-            f"{source}.{stream}: {counted(counts.truncated, 'partition')} truncated"
-            for (source, stream), counts in self.streams.items()
-            if counts.truncated
-        ]
-        if not places:
-            return None
-        return f"{'; '.join(places)}. The provider lists no more than was delivered; there may be more records"
-
-    @property
     def status(self) -> str:
         """The exit code as a word; 4 is a deadline, or a source that was parked."""
         if self.exit_code == 4 and not self.deadline:
@@ -377,34 +310,6 @@ class RunReport:
     def total(self, name: str) -> int:
         """The sum of one counter over all streams."""
         return sum(getattr(stream, name) or 0 for stream in self.streams.values())
-
-    @property
-    def summary_line(self) -> str:
-        """The run in one line: the delivered records and partitions, then failures and notices."""
-        phrases = ["the reader of standard output closed it"] if self.output_closed else []
-        carried = self.total("carried")  # the plan and the progress do not count them
-        phrases += [
-            counted(self.total("records"), "record"),
-            f"{self.total('delivered') - carried} of {counted(self.total('planned') - carried, 'partition')} delivered",
-        ]
-        if self.total("final"):
-            phrases.append(f"{self.total('final')} final")
-        counters = ("failed", "rejected", "repeated", "truncated")
-        phrases.extend(f"{self.total(name)} {name}" for name in counters if self.total(name))
-        if self.total("unread_values"):
-            phrases.append(f"{counted(self.total('unread_values'), 'value')} not read")
-        if retries := self.total("retries"):
-            phrases.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
-        unknown = sorted({name for stream in self.streams.values() for name in stream.unknown_members})
-        if unknown:
-            phrases.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
-        if self.deadline:
-            phrases.append("deadline reached, the next run goes on")
-        if self.parked:
-            phrases.append(f"left for a later run: {', '.join(self.parked)}")
-        return (
-            f"{self.status}: {', '.join(phrases)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
-        )
 
     def as_dict(self) -> ReportMembers:
         """The report as JSON-like data, masked."""
