@@ -8,9 +8,12 @@ strictly (``"5"`` is not a number); a text from elsewhere is parsed as the type 
 An error lists all problems of a configuration, each with its place, the key's path, what was found and what was
 expected.
 
-The modules, in the order in which a value passes them: ``raw_sections`` (the file, the environment and ``--set``),
-``section_check`` (a section made into its settings class), ``toml_values`` (a value made into the type of its key),
-``config`` (the sections by name, each checked when a command needs it), ``pipeline`` and ``source`` (what they are
-made into). Beside it: ``target_text`` (``jsonl:DIR``, ``postgresql://...``), and ``json_schema`` (of penstock.toml, for
-editors).
+The modules:
+- ``raw_sections``: the sections of the file, the environment and the command line
+- ``section_check``: a section made into its settings class
+- ``toml_values``: a value made into the type of its key
+- ``config``: the sections by name, each checked when a command needs it
+- ``pipeline``, ``source``: what sections are made into
+- ``target_text``: a target as the command line names it
+- ``json_schema``: the schema of penstock.toml, for editors
 """
