@@ -65,8 +65,8 @@ _NAMES = {
     "sandbox.base": "SandboxBase SandboxError json_response",
     "settings": "OpenFor SourceSettings setting",
     "sinks": """
-        EXTRA MOST_REJECTED Adopting Adoption BaseSink BaseTarget Coordinating Difference Divisible Erased Erasing
-        Erasure Layout LockShare Sink SinkKind Staging Target Verifiable Writer
+        EXTRA MOST_REJECTED Adopting Adoption BaseSink BaseTarget CommittingWriter Coordinating Difference Divisible
+        Erased Erasing Erasure Layout LockShare Sink SinkKind Staging Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
     "verdicts": "Accept Refusal Refuse Retry Skip StatusRule Throttle Unavailable Verdict",

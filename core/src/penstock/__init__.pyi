@@ -202,6 +202,7 @@ from penstock.sinks import (
     Adoption as Adoption,
     BaseSink as BaseSink,
     BaseTarget as BaseTarget,
+    CommittingWriter as CommittingWriter,
     Coordinating as Coordinating,
     Difference as Difference,
     Divisible as Divisible,

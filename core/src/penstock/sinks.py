@@ -21,7 +21,7 @@ any is refused when it is opened. The default of ``commit_group`` calls ``commit
 a sink                              ``open``, ``open_readonly``
 its target                          ``begin``; ``ledger``, ``is_intact`` and ``close``, if it has a ledger and a lock
 the target's writer                 ``write``, ``abort``, and ``commit``, which is not called where the target has a
-                                    ``commit_group`` of its own; see :class:`Writer`
+                                    ``commit_group`` of its own; see :class:`CommittingWriter`
 ==================================  ==================================================================================
 
 Each further ability is a protocol. A class has it by having its methods:
@@ -127,11 +127,8 @@ class Layout:
 
 class Writer(Protocol):
     """
-    Writes one partition, until its target commits it.
-
-    The writer of a target without a ``commit_group`` of its own has ``commit(entry: LedgerEntry) -> LedgerEntry``, too:
-    replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
-    records that the target cannot hold are added to the rejected ones and change its counts.
+    Writes one partition, until its target commits it. That of a target without a ``commit_group`` of its own is a
+    :class:`CommittingWriter`.
     """
 
     def write(self, batch: Batch) -> None:
@@ -139,6 +136,16 @@ class Writer(Protocol):
 
     def abort(self) -> None:
         """Discard everything written. The partition's former data stays."""
+
+
+class CommittingWriter(Writer, Protocol):
+    """A writer that commits its partition itself; see :meth:`BaseTarget.commit_group`."""
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        """
+        Replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
+        records that the target cannot hold are added to the rejected ones and change its counts.
+        """
 
 
 class Target(Protocol):
@@ -179,10 +186,10 @@ class Target(Protocol):
         """
         Commit the partitions of these writers, each with its ledger row, in their order.
 
-        Each appears whole or not at all, as by ``commit`` of a :class:`Writer`, and the failure of one does not affect
-        the others. Returns, in the same order, each entry as committed, or the error of its partition. A process that
-        is killed meanwhile leaves each partition in its former or its new state. A run lets small partitions wait for
-        others only where the target has a ``commit_group`` of its own.
+        Each appears whole or not at all, as by ``commit`` of a :class:`CommittingWriter`, and the failure of one does
+        not affect the others. Returns, in the same order, each entry as committed, or the error of its partition. A
+        process that is killed meanwhile leaves each partition in its former or its new state. A run lets small
+        partitions wait for others only where the target has a ``commit_group`` of its own.
         """
 
     def is_intact(self, entry: LedgerEntry) -> bool:
@@ -226,7 +233,7 @@ class BaseTarget:
         """No effect: every stream can be written."""
 
     def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-        """Commit one by one."""
+        """Commit one by one, each by its writer, which is a :class:`CommittingWriter`."""
         results: list[LedgerEntry | Exception] = []
         for writer, entry in commits:
             try:

@@ -98,7 +98,7 @@ class PostgresWriter:
         return self._delivery.write(entry)
 
     def commit(self, entry: LedgerEntry, *, session_lost: bool = False) -> LedgerEntry:
-        """See :class:`penstock.sinks.Writer`. ``session_lost``: the session was lost while a group committed it."""
+        """See :class:`penstock.sinks.CommittingWriter`. ``session_lost``: a group lost it while it committed."""
         try:
             self._target.locked_tables.check(self._table_names)
             try:
