@@ -14,7 +14,7 @@ from penstock import Action, Connector, Derived, Envelope, Limits, Parent, Repor
 from penstock_plugins import paging, polling, tokens
 
 ROOT = Path(__file__).parents[1]
-DECISION = ROOT / "docs" / "decisions" / "0073-parts-that-no-connector-of-ours-uses.md"
+DECISION = ROOT / "docs" / "decisions" / "0073-an-unused-part-names-an-api-that-needs-it.md"
 CONNECTORS = "\n".join(path.read_text() for path in sorted(ROOT.glob("connector_*/src/**/*.py")))
 RECORD_FUNCTIONS = ("column", "money", "personal", "secret", "derived", "added", "row_key", "camel", "snake")
 

@@ -144,6 +144,6 @@ def test_the_request_of_an_authors_error_may_be_a_request() -> None:
     error = ServerError("it is down")
     error.request = REQUEST  # type: ignore[assignment]
 
-    entry = RunReport(run_id="r1").error("shop", "clicks", {}, error)
+    entry = RunReport(run_id="r1").record_error("shop", "clicks", {}, error)
 
     assert (entry["reason"], entry["request"]) == ("it is down", str(REQUEST))

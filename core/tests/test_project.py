@@ -31,7 +31,7 @@ def test_a_run_is_a_frozen_result(project: Project, tmp_path: Path, capsys: pyte
     """
     result = project.run("daily", **DAYS)
 
-    assert (result.exit_code, result.status, result.errors, result.reason) == (0, "delivered", (), None)
+    assert (result.exit_code, result.status, result.errors, result.error) == (0, "delivered", (), None)
     assert result.report["sources"]["shop"]["streams"]["sales"]["records"] == 12
     assert result.run_id == result.report["run_id"]
     with pytest.raises(exceptions.FrozenInstanceError):
