@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from command_in_process import main
 from penstock import Batch, Column, Partition
 from penstock.testing.sinks import ANSWERS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres.target import PostgresTarget
@@ -57,6 +58,18 @@ def test_rows_and_sums_of_the_table_are_compared_with_the_ledger(dsn: str, done:
         assert output in found[0].what
         assert found[0].partition == a_day(1)
         assert len(found) == (2 if "drop" in done else 1)
+
+
+def test_a_difference_names_the_target_of_an_address_without_a_password(dsn: str, capsys: pytest.CaptureFixture[str]):
+    """
+    The address is the name of the target, and has nothing secret in it.
+    """
+    delivered(dsn, [click(1)])
+    query(dsn, "delete from acme.clicks")
+    address = dsn.replace("postgresql://", "postgres://", 1)  # other tests make a Secret of ``dsn``
+
+    assert main(["verify", "--to", address]) == 1
+    assert capsys.readouterr().out.startswith(f"{address}: acme.clicks[")
 
 
 def test_rows_of_no_delivery_are_named(dsn: str):

@@ -97,6 +97,11 @@ def mask_always(value: str) -> None:
     _known.add(value)
 
 
+def show_always(value: str) -> None:
+    """Do not mask this value as a whole where a Secret is made from it later: it has nothing secret in it."""
+    _known.shown.add(value)
+
+
 def mask_temporarily(value: str) -> None:
     """
     Mask a short-lived secret such as a signature. Only the last 128 are remembered, and only in their plain form, in
@@ -263,11 +268,12 @@ class _Known:
         self._values: set[str] = set()
         self._by_anchor: dict[int, dict[str, set[str]]] = {}  # length of an anchor -> anchor -> values
         self._lock = threading.Lock()
+        self.shown: set[str] = set()
         self.passing: deque[str] = deque(maxlen=128)
 
     def add(self, value: str) -> None:
         with self._lock:
-            if value in self._values:
+            if value in self._values or value in self.shown:
                 return
             self._values.add(value)
             for anchor in _anchors(value):

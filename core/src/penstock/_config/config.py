@@ -19,7 +19,7 @@ from penstock._plugins.sink_calls import check_sink
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PluginError, sentences
 from penstock.names import did_you_mean, nearest
-from penstock.redact import mask_always
+from penstock.redact import mask_always, show_always
 from penstock.sinks import Sink, SinkKind
 
 DEFAULT_FILE = Path("penstock.toml")
@@ -140,6 +140,8 @@ class Config:
             return self._sink_named(text, registry)
         for secret in secrets_in(text):
             mask_always(secret)
+        if shown_target(text) == text:
+            show_always(text)  # it is the name of the target
         kind = self._kind_of(text, registry, named_by)
         try:
             with sink_errors(kind.name, passing=(ValueError, TypeError)):
