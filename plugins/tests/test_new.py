@@ -452,6 +452,21 @@ def test_personal_values_are_found_in_numbers_texts_and_links(place: Path, capsy
     assert sample["phone"] == other.records[0]["phone"]
 
 
+@pytest.mark.parametrize(("count", "paging", "stated"), [(1, "cursor", True), (2, "cursor", False), (1, "none", False)])
+def test_a_sample_that_is_too_short_for_two_pages_is_stated(
+    count: int, paging: str, stated: bool, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The test of the package asks for a second page, which a sandbox that serves one record does not have.
+    """
+    rows = [{"id": number, "name": "x"} for number in range(count)]
+    (place / "rows.json").write_text(json.dumps({"rows": rows, "next": "n2"}))
+    options = ["--login", "none", "--kind", "snapshot", "--paging", paging]
+
+    assert main(["new", "x", "--sample", "rows.json", *AT, *options]) == 0
+    assert ("use a sample of two records or more" in capsys.readouterr().out) == stated
+
+
 def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
     A file of some kilobytes that unpacks to gigabytes is refused, as gzip and as zip.

@@ -275,6 +275,9 @@ def _summary(folder: Path, choices: Choices, connector: PackageFiles) -> None:
     print(f"{folder}: {len(connector.files)} files from {counted(count, 'record')} of the sample.\n\nReview:")
     for line in connector.reviews:
         print(f"  {line}")
+    paged = [stream for stream in (choices.parent, choices.stream) if stream is not None and stream.paging != "none"]
+    if any(len(stream.sample.records) < 2 for stream in paged):
+        print("  a sample of one record gives no second page, so a test fails: use a sample of two records or more")
     print(
         f"\nTry it:\n  pip install -e {folder}\n  penstock streams {choices.name}\n  penstock demo\n  pytest {folder}"
     )
