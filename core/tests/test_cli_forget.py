@@ -260,3 +260,15 @@ def test_reasons_of_one_kind_are_counted_together(here: Here) -> None:
         "expected a number, got 'n/a'": 4,
         "expected a whole number, got '1.5'": 1,
     }
+
+
+def test_a_singer_target_on_the_path_is_found_again(here: Here) -> None:
+    """
+    A program of the PATH is no file of the current directory: ``status`` and ``forget`` look for it as the run did.
+    """
+    here("run", "shop", "--to", "singer:cat -u", *days(2), "--streams", "sales")
+
+    assert "target singer:cat -u" in here("status")
+    assert here.err == ""
+    here("forget", "--target", "singer:cat -u")
+    assert "singer:cat" not in (here.folder / ".penstock" / "targets.json").read_text()

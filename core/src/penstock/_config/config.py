@@ -160,7 +160,7 @@ class Config:
             kind=kind,
             settings=settings,
             name=shown_target(text),
-            remembered=None if kind.scheme == "-" else findable(text),
+            remembered=None if kind.scheme == "-" else findable(text, settings),
             notices=notices,
         )
 

@@ -49,8 +49,12 @@ def _userinfo(text: str) -> str:
     return (before_path if "@" in before_path else rest).rpartition("@")[0]
 
 
-def findable(text: str) -> str:
-    """The text of a target without its secrets and with an absolute path, so that it can be found again later."""
+def findable(text: str, settings: object = None) -> str:
+    """
+    The text of a target without its secrets and with an absolute path, so that it can be found again later.
+
+    ``settings``: what the sink made of the text. A command whose program is found on the PATH stays as it is.
+    """
     if "://" in text:
         userinfo = _userinfo(text)
         bare = text.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}@", 1) if userinfo else text
@@ -58,4 +62,8 @@ def findable(text: str) -> str:
         pairs = [pair for pair in query.split("&") if pair and not re.match(f"{_NAME}=", pair, re.IGNORECASE)]
         return f"{place}?{'&'.join(pairs)}" if pairs else place
     scheme, colon, path = _NAMED_SECRET.sub("", text).partition(":")
+    if getattr(settings, "command", None) == text.partition(":")[2].strip():
+        program = path.split(maxsplit=1)[0]
+        if "/" not in program:
+            return f"{scheme}{colon}{path}"
     return f"{scheme}:{Path(path).absolute()}" if colon and path else f"{scheme}{colon}{path}"
