@@ -404,7 +404,7 @@ def test_a_provider_that_is_down_has_two_lines_whatever_its_streams(capsys: pyte
     assert [line.partition("ERROR   ")[2] for line in capsys.readouterr().err.splitlines()] == [
         "shop.sales[shop_id=7]: failed: no connection",
         "shop.items[shop_id=7]: failed: cut",
-        "shop: 2 more partitions in sales, items failed for the reason of sales",
+        "shop: 2 more partitions in sales, items failed for the reason of sales: no connection",
     ]
 
 

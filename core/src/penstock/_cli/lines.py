@@ -2,6 +2,7 @@
 The events of a run as text for people, and which of them are shown.
 """
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from penstock.events import Event, PartitionFailed
 from penstock.names import counted
 
 PLAN = ("run_started", "planned")  # events of a plan
+REASON_SHOWN = 80  # characters of a reason that is shown again
 QUERY_SHOWN = 60  # characters of a request's parameters in a line for people
 
 
@@ -118,12 +120,18 @@ class Lines:
         return streams.total() == 1
 
     def _repeated(self) -> Iterator[str]:
-        """A line for each message that occurred more than once."""
-        for (source, _), streams in self._failures.items():
+        """A line for each message that occurred more than once; with its start where the source has several."""
+        messages = Counter(source for source, _ in self._failures)
+        for (source, message), streams in self._failures.items():
+            which = (
+                f": {textwrap.shorten(message, REASON_SHOWN, placeholder=' ...')}"
+                if message and messages[source] > 1
+                else ""
+            )
             first = next(iter(streams))
             more = +(streams - Counter([first]))
             count = counted(more.total(), "more partition")
             if list(more) == [first]:
-                yield f"{source}.{first}: {count} failed for the same reason"
+                yield f"{source}.{first}: {count} failed for the same reason{which}"
             elif more:
-                yield f"{source}: {count} in {listed([*more])} failed for the reason of {first}"
+                yield f"{source}: {count} in {listed([*more])} failed for the reason of {first}{which}"
