@@ -362,20 +362,52 @@ def test_tests_hold_tests_and_helpers_only() -> None:
     assert [(path.name, name) for path in tests for name in imported_by(path) if name.startswith("test_")] == []
 
 
+def tracked() -> list[str]:
+    """The files that git tracks and that are there, by their paths. Skips a test where there is no git."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no git")
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
 def test_no_machine_is_named() -> None:
     """
-    No tracked file holds a path of some developer's machine, or a key.
+    No tracked file holds a path of some developer's machine, or a key. Only tests and documentation name a file in
+    /tmp.
     """
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if tracked.returncode:
-        pytest.skip("not a checkout")
     machine = re.compile(rb"(?<![\w.:/-])/(?:work|root|home|Users)/\w|-----BEGIN [A-Z ]*PRIVATE KEY")
+    temporary = re.compile(rb"(?<![\w.:/-])/tmp/\w")
     found = [
         name
-        for name in tracked.stdout.decode().split("\0")
-        if name and (ROOT / name).is_file() and machine.search((ROOT / name).read_bytes())
+        for name in tracked()
+        for content in [(ROOT / name).read_bytes()]
+        if machine.search(content)
+        or (temporary.search(content) and not name.endswith(".md") and {"docs", "tests"}.isdisjoint(Path(name).parts))
     ]
     assert found == []
+
+
+def test_the_top_of_the_repository_has_these_files() -> None:
+    """
+    A file that one developer needs is not committed beside them.
+    """
+    found = {name for name in tracked() if "/" not in name}
+    assert found == {
+        ".containerignore",
+        ".gitignore",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Containerfile",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "conftest.py",
+        "pyproject.toml",
+    }
 
 
 def test_help_imports_nothing_large() -> None:

@@ -398,7 +398,7 @@ def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ModuleType]:
 
 @frozen
 class CutChannel(thread_engine.ThreadChannel):  # type: ignore[misc, name-defined]
-    """A channel that is cut when its worker begins a partition."""
+    """A channel that is cut when its worker requests the state of the run."""
 
     def request(self, message: Message) -> Message:
         if message["kind"] == "state":
