@@ -36,7 +36,6 @@ from penstock import (
     record,
     setting,
 )
-from penstock._plan.selection import unknown_accounts
 from penstock.errors import AuthenticationError, ConfigError, ProviderError, UsageError
 from penstock.sandbox.server import serve
 from penstock.settings import OpenFor
@@ -530,12 +529,19 @@ def test_a_table_of_an_account_that_no_stream_has_is_a_problem(tmp_path: Path) -
     A table of an account that no stream has is a problem: the account with the misspelt name would use the credentials
     and the zone of the source.
     """
-    problems = unknown_accounts(source(tmp_path, TWO, accounts=lambda settings: ["alpha", "betta"]))
+    source(tmp_path, TWO)
+    file = tmp_path / "penstock.toml"
 
-    assert problems == [
-        "source.shop.accounts.beta: no stream of this source has the account 'beta'. Did you mean \"betta\"?"
+    def plan_of(**stream: Any) -> None:
+        project = Project(file, plugins=[Shop(**stream), penstock_plugins], environ=ENVIRON)
+        project.plan("shop", to=f"jsonl:{tmp_path / 'data'}")
+
+    with pytest.raises(ConfigError) as refused:
+        plan_of(accounts=lambda settings: ["alpha", "betta"])
+    assert list(refused.value.problems) == [
+        f"{file}: source.shop.accounts.beta: no stream of this source has the account 'beta'. Did you mean \"betta\"?"
     ]
-    assert unknown_accounts(source(tmp_path, TWO)) == []
+    plan_of()
 
 
 def test_init_shows_the_keys_of_an_account(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,6 @@ from penstock import (
     column,
     record,
 )
-from penstock._run import commit
 from penstock.events import Event
 from penstock.ledger import SqliteLedger
 from penstock.model import Kind
@@ -194,7 +193,7 @@ def test_a_large_slice_is_committed_by_itself(tmp_path: Path, monkeypatch: pytes
     """
     Above the bound of rows, its partitions are committed one by one.
     """
-    monkeypatch.setattr(commit, "GROUP_ROWS", 10)
+    monkeypatch.setattr("penstock._run.commit.GROUP_ROWS", 10)
     shop = a_shop(tmp_path, rows_of_last=20)
     report = shop.run()
 

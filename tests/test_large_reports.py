@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from penstock import Answer, BodyDecoder, ReportFile, Request, Response, Stream, column, record
-from penstock._fetch import body
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -63,7 +62,7 @@ def test_a_report_is_delivered_whole_or_not_at_all(
     """
     A large body goes through a temporary file; its rows reach their days, and totals that disagree fail all of them.
     """
-    monkeypatch.setattr(body, "SPOOL_BYTES", 1000 if spooled else 1 << 23)
+    monkeypatch.setattr("penstock._fetch.body.SPOOL_BYTES", 1000 if spooled else 1 << 23)
     good, bad = a_report(60_000, "30000.00"), a_report(60_000, "30000.50")
 
     shop = a_shop(tmp_path / "good", good)

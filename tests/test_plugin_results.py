@@ -5,7 +5,7 @@ What a plugin's functions return at run time: a value of another type fails the 
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,9 +32,7 @@ from penstock import (
     hookimpl,
     record,
 )
-from penstock._fetch.auth import Signer
 from penstock.errors import PenstockError, PluginError
-from penstock.testing import FakeClock, a_response
 from penstock.testing.memory import MemorySink, MemoryTarget
 from scripted_provider import ScriptedProvider
 
@@ -510,39 +508,40 @@ class Login(Unsigned):
 
 
 @pytest.mark.parametrize(
-    ("authenticator", "error", "message"),
+    ("authenticator", "message"),
     [
-        (Login(granted="tok"), PluginError, rf"Login\.read_grant {HERE} returned str \('tok'\); write return Grant\("),
+        (Login(granted="tok"), rf"Login\.read_grant {HERE} returned str \('tok'\); write return Grant\("),
         (
             Login(request="/token"),
-            PluginError,
             rf"Login\.grant_request {HERE} returned str \('/token'\); write return",
         ),
         (
             Login(request=None, signs=False),
-            PluginError,
             rf"Login\.sign {HERE} returned nothing; write return request\.with_headers",
         ),
         (
             Login(granted=lambda: Grant(token="tok")),
-            TypeError,
             r"Grant\(token=\.\.\.\) is str; write Grant",
         ),
     ],
     ids=["a grant that is a text", "a login that is a text", "no signed request", "a token that is a text"],
 )
-def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, error: type[Exception], message: str) -> None:
+def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, message: str, tmp_path: Path) -> None:
     """
     A wrong result of an authenticator is named with its class, file and line, and what to write.
     """
-    signer = Signer(
-        authenticator=authenticator,
-        send_login=lambda request: a_response({}),
-        clock=FakeClock(datetime(2026, 3, 1, tzinfo=UTC)),
-    )
 
-    with pytest.raises(error, match=message):
-        signer.sign(Request(url="http://127.0.0.1:9/sales"))
+    def at_its_address(settings: Any) -> Any:
+        if authenticator.request is not A_POLL:
+            return authenticator
+        return evolve(authenticator, request=Request(url=f"{settings.base_url}/login"))
+
+    shop = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [], authenticator=at_its_address)
+
+    (error,) = shop.run().errors
+
+    assert error["error"] == "PluginError"
+    assert re.search(message, error["message"])
 
 
 @pytest.mark.parametrize("value", [Secret("a-secret"), 5], ids=["a secret", "a number"])

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from penstock._decode import ColumnOptions, DecodedChunk, RowBuilder, compile_stream, sums
-from penstock._decode.conversion import MisfitError, coerce
+from decoding import DecodedChunk, MisfitError, RowBuilder, coerce, compiled_stream, sums
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items
@@ -18,9 +17,7 @@ from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, d
 
 
 def compiled(cls: type, **expected: Any) -> RowBuilder:
-    return compile_stream(
-        "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**expected)
-    )
+    return compiled_stream(Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), **expected)
 
 
 def read(cls: type, *elements: Any, **expected: Any) -> DecodedChunk:

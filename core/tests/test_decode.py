@@ -9,8 +9,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from decoding import SENSITIVE, Lead, LeadData, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import ColumnOptions, compile_stream, split_by_day, sums
+from decoding import (
+    SENSITIVE,
+    Lead,
+    LeadData,
+    an_array,
+    compiled,
+    compiled_stream,
+    decode_one,
+    reasons,
+    split_by_day,
+    sums,
+    written,
+)
 from penstock.connector import Derived, Stream
 from penstock.model import Items
 from penstock.records import column, derived, money, record
@@ -136,8 +147,8 @@ def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: st
 
     page = an_array({"id": "a", "price": "12"}, {"id": "b", "price": price}, {"id": "c", "price": "-7"})
 
-    decoded = decode_one(compile_stream("x", a_stream(Priced, key="id")), page)
-    strict = decode_one(compile_stream("x", a_stream(Billed, key="id")), page)
+    decoded = decode_one(compiled(Priced, key="id"), page)
+    strict = decode_one(compiled(Billed, key="id"), page)
 
     assert [row.amount for row in decoded.batch.rows] == [Decimal("0.12"), None, Decimal("-0.07")]
     assert [row.price for row in decoded.batch.rows] == ["12", price, "-7"]
@@ -160,7 +171,7 @@ def test_a_number_with_a_point_is_no_number_of_cents(others: list[dict[str, obje
 
     page = an_array({"id": "a", "price": 12}, {"id": "b", "price": 12.5}, *others)
 
-    decoded = decode_one(compile_stream("x", a_stream(Numbered, key="id")), page)
+    decoded = decode_one(compiled(Numbered, key="id"), page)
 
     assert [row.amount for row in decoded.batch.rows][:2] == [Decimal("0.12"), None]
     assert decoded.unread_values == 1
@@ -171,7 +182,7 @@ def test_an_amount_that_is_left_out_rejects_nothing() -> None:
     """
     Who knows that the prices are of another unit leaves out the amount, and has them as they are sent.
     """
-    shape = compile_stream("x", a_stream(Priced, key="id"), ColumnOptions(exclude=["amount"]))
+    shape = compiled(Priced, key="id", exclude=["amount"])
 
     (row,) = written(decode_one(shape, an_array({"id": "a", "price": "12.50"})))
 
@@ -183,7 +194,7 @@ def test_a_price_that_may_be_missing_has_a_null_amount() -> None:
     """
     Null and blank of a nullable column are no amount; a fraction is as good where nothing whole is declared.
     """
-    shape = compile_stream("x", a_stream(Priced, key="id"))
+    shape = compiled(Priced, key="id")
     fees = [None, "", " ", "12.5"]
 
     decoded = decode_one(shape, an_array(*({"id": str(n), "price": "1", "fee": fee} for n, fee in enumerate(fees))))
@@ -349,7 +360,7 @@ def test_a_member_that_reads_like_a_message() -> None:
         id: str
         count: int | None = column(member="unknown field")
 
-    shape = compile_stream("s", Stream(name="x", summary="", record=Odd, kind="snapshot", key="id"))
+    shape = compiled_stream(Stream(name="x", summary="", record=Odd, kind="snapshot", key="id"))
 
     decoded = decode_one(
         shape, an_array({"id": "a", "unknown field": "x", 'odd "name"': 1}, {"id": "b", "unknown field": "5"})

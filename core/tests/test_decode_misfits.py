@@ -11,10 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 from attrs import evolve
-from decoding import Lead, a_stream, an_array, compiled, decode_one, reasons, written
+from decoding import (
+    Lead,
+    MisfitError,
+    a_stream,
+    an_array,
+    coerce,
+    compiled,
+    compiled_stream,
+    decode_one,
+    reasons,
+    written,
+)
 from hypothesis import given, settings, strategies as st
-from penstock._decode import ColumnOptions, compile_stream
-from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items
@@ -200,10 +209,8 @@ def test_unreadable_values_of_columns_left_out_are_nowhere(form: str) -> None:
         seen: datetime | None
         code: int = secret(default=0)
 
-    shape = compile_stream(
-        "s",
-        Stream(name="x", summary="", record=Person, kind="snapshot", key="id"),
-        ColumnOptions(include_personal=False),
+    shape = compiled_stream(
+        Stream(name="x", summary="", record=Person, kind="snapshot", key="id"), include_personal=False
     )
     people = [["1", "the 5th", "p1n", "", "5"], ["2", "", "", "soon", "5"], ["3", "", "", "", "c0de"]]
     header = ("id", "born", "pin", "seen", "code")
@@ -319,12 +326,12 @@ def test_the_configuration_may_state_the_form_of_a_declared_day() -> None:
     stream = a_stream(key="click_id")
     day = next(one for one in stream.columns if one.name == "day")
 
-    shaped = compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", member="Day"),))
+    shaped = compiled_stream(stream, columns=(evolve(day, format="%d.%m.%Y", member="Day"),))
 
     assert list(shaped.columns) == [one.name for one in stream.columns]
     assert (shaped.columns["day"].format, shaped.columns["day"].member) == ("%d.%m.%Y", "Day")
     with pytest.raises(ConfigError, match="has a column day already"):
-        compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", nullable=not day.nullable),))
+        compiled_stream(stream, columns=(evolve(day, format="%d.%m.%Y", nullable=not day.nullable),))
 
 
 def test_aware_times_need_a_zone() -> None:

@@ -8,9 +8,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from decoding import SENSITIVE, Lead, an_array, compiled, decode_one, written
-from penstock._decode import RowBuilder
-from penstock._decode.masks import cleaner
+from decoding import SENSITIVE, Lead, RowBuilder, an_array, cleaner, compiled, decode_one, written
 from penstock.errors import ConfigError
 from penstock.model import Items
 from penstock.records import Column, column, columns_of, personal, record, secret

@@ -9,8 +9,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import DecodedChunk, SliceKeys, compile_stream, split_by_day
+from decoding import (
+    DecodedChunk,
+    Lead,
+    Row,
+    SliceKeys,
+    a_stream,
+    an_array,
+    compiled,
+    compiled_stream,
+    decode_one,
+    reasons,
+    split_by_day,
+    written,
+)
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, PluginError
 from penstock.model import Items
@@ -118,7 +130,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
         elements[1],
     ]
     raw = json.dumps(elements, indent=None).replace('"n": ', f'"n":{space} ').encode()
-    shape = compile_stream("s", a_stream(kind=kind))
+    shape = compiled_stream(a_stream(kind=kind))
 
     both: list[list[DecodedChunk]] = []
     for only_page in (True, False):
@@ -243,7 +255,7 @@ def test_an_added_column_that_must_have_a_value() -> None:
         id: str
         parent: str = added()
 
-    shape = compile_stream("s", Stream(name="x", summary="", record=Stamped, kind="snapshot", key="id"))
+    shape = compiled_stream(Stream(name="x", summary="", record=Stamped, kind="snapshot", key="id"))
 
     assert reasons(decode_one(shape, an_array({"id": "a"}), {"parent": None})) == [("$[0]", "parent has no value")]
     with pytest.raises(PluginError, match="the column parent is declared as added, and nothing fills it"):

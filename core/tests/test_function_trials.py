@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from command_in_process import main
-from penstock._plugins.registry import Registry
-from penstock._project.function_trials import trial_problems_of
+from connector_run import loaded, problems_of
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError, check_returned
@@ -108,7 +107,7 @@ def acme(
     fields: Mapping[str, Any] | None = None,
     others: Iterable[Stream] = (),
     **stream: Any,
-) -> Registry:
+) -> ConnectorPlugin:
     declared: dict[str, Any] = {
         "name": "clicks",
         "summary": "",
@@ -129,7 +128,12 @@ def acme(
     connector = Connector(
         name="acme", summary="", settings=AcmeSettings, streams=streams, sandbox=sandbox, **(fields or {})
     )
-    return Registry([ConnectorPlugin(connector)])
+    return ConnectorPlugin(connector)
+
+
+def problems_in(plugin: ConnectorPlugin) -> list[str]:
+    """The problems of the connector that this plugin offers."""
+    return [reason.removeprefix("connector acme: ") for reason in problems_of([plugin])]
 
 
 CHANGES: dict[str, Any] = {"record": Changed, "kind": "changes", "account": None}
@@ -152,10 +156,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
     """
     Requests may be one, or several in any iterable. A decoder may be a function.
     """
-    registry = acme(**stream)
-
-    assert registry.broken() == ()
-    assert trial_problems_of(registry, "acme") == []
+    assert problems_in(acme(**stream)) == []
 
 
 @pytest.mark.parametrize(
@@ -189,12 +190,11 @@ def test_a_wrong_result_is_named_with_its_correction(stream: dict[str, Any], out
     """
     ``penstock connectors`` and the kit name it, before any request.
     """
-    registry = acme(**stream)
+    found = problems_in(acme(**stream))
 
-    assert registry.broken() == ()
-    assert any(
-        problem.startswith("stream clicks: ") and output in problem for problem in trial_problems_of(registry, "acme")
-    )
+    assert found
+    assert all(problem.startswith("stream clicks: ") for problem in found)
+    assert any(output in problem for problem in found)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_results_of_other_functions_are_checked(stream: dict[str, Any], output: 
     """
     Components, verdicts, days and accounts; a function that fails does not end the listing.
     """
-    assert any(output in problem for problem in trial_problems_of(acme(**stream), "acme"))
+    assert any(output in problem for problem in problems_in(acme(**stream)))
 
 
 class NotFrozen(Unsigned):
@@ -296,7 +296,7 @@ def test_an_authenticator_that_cannot_sign_is_named(authenticator: Any, output: 
     """
     A class without its decorator, a result that was forgotten, a class in place of a function.
     """
-    (problem,) = trial_problems_of(acme(fields={"authenticator": authenticator}), "acme")
+    (problem,) = problems_in(acme(fields={"authenticator": authenticator}))
     assert output in problem
 
 
@@ -327,13 +327,13 @@ def test_a_column_that_no_row_of_the_parent_fills_is_named() -> None:
     def needs_a_slug(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         return [{"slug": row["id"].split("/")[1]}]
 
-    (problem,) = trial_problems_of(acme(**a_child()), "acme")
+    (problem,) = problems_in(acme(**a_child()))
     assert problem.startswith("stream clicks: nothing fills the column order_id")
     assert 'write links=lambda row: [{"order_id": row["id"]}] in Parent(...)' in problem
-    assert trial_problems_of(acme(**a_child(links=lambda row: [{"order_id": row["id"]}])), "acme") == []
-    assert trial_problems_of(acme(**a_child(links=needs_a_slug)), "acme") == []
+    assert problems_in(acme(**a_child(links=lambda row: [{"order_id": row["id"]}]))) == []
+    assert problems_in(acme(**a_child(links=needs_a_slug))) == []
     for links in (lambda row: None, lambda row: {"order_id": row["id"]}):
-        (problem,) = trial_problems_of(acme(**a_child(links=links)), "acme")
+        (problem,) = problems_in(acme(**a_child(links=links)))
         assert re.search(
             r"parent: links: a lambda \(test_function_trials\.py, line \d+\) returned (nothing|dict .*); write", problem
         )
@@ -343,7 +343,7 @@ def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
     """
     The demo would fail with the same problem.
     """
-    assert trial_problems_of(acme(settings={"account_idz": ["1"]}), "acme")[0].startswith(
+    assert problems_in(acme(settings={"account_idz": ["1"]}))[0].startswith(
         "its settings class refuses the settings of its sandbox: sandbox: source.acme.account_idz: unknown key."
     )
 
@@ -393,7 +393,7 @@ def test_an_installed_connector_without_an_entry_point_is_named(
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: {requires}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry = Registry()
+    registry = loaded()
 
     (broken,) = [one for one in registry.broken() if one.plugin.distribution in ("connector_shop", "connector_cable")]
     assert str(broken.plugin) == "connector_shop 1"
@@ -423,6 +423,6 @@ def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], output
     """
     The results of an authenticator function and of the check are examined.
     """
-    problems = trial_problems_of(acme(fields=fields), "acme")
+    problems = problems_in(acme(fields=fields))
 
     assert [output in problem for problem in problems] == [True]

@@ -13,7 +13,7 @@ from typing import Any
 import penstock
 import pytest
 from attrs import evolve
-from penstock._plugins.registry import Registry
+from connector_run import loaded
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
@@ -137,7 +137,7 @@ def test_a_broken_plugin_is_listed_and_affects_nothing(plugin: type, reason: str
     """
     A broken plugin is named with its reason; what the others offer can be used; strictness makes it an error.
     """
-    registry = Registry([plugin(), Sound()])
+    registry = loaded([plugin(), Sound()])
 
     (broken,) = registry.broken()
     assert broken.plugin.distribution == plugin.__name__
@@ -145,7 +145,7 @@ def test_a_broken_plugin_is_listed_and_affects_nothing(plugin: type, reason: str
     assert "x" in registry.connectors()
     assert [stream.name for stream in registry.streams("x")] == ["rows"]
     with pytest.raises(PluginError, match=plugin.__name__):
-        Registry([plugin(), Sound()], strict=True)
+        loaded([plugin(), Sound()], strict=True)
 
 
 class Static:
@@ -175,12 +175,12 @@ def test_a_plugin_without_a_callable_hook_is_broken(named: Any, reason: str) -> 
     A plugin without a callable hook is broken: it would offer nothing, and its connector would be one that is not
     installed.
     """
-    (broken,) = Registry([named, Static]).broken()
+    (broken,) = loaded([named, Static]).broken()
 
     assert reason in broken.reason
-    assert "safe" in Registry([named, Static]).secrets()
+    assert "safe" in loaded([named, Static]).secrets()
     with pytest.raises(PluginError, match=r"Broken: .*; `penstock connectors` shows the reasons"):
-        Registry([named, Static]).connector("acme")
+        loaded([named, Static]).connector("acme")
 
 
 MISTAKEN = """
@@ -233,7 +233,7 @@ def test_a_mistake_of_an_author_is_named(
     for name in ("connector_m", "connector_m.source"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
-    (broken,) = Registry([ConnectorPlugin("connector_m.source:CONNECTOR")]).broken()
+    (broken,) = loaded([ConnectorPlugin("connector_m.source:CONNECTOR")]).broken()
 
     assert re.search(reason, broken.reason), broken.reason
 
@@ -247,7 +247,7 @@ def test_a_module_that_is_not_there_suggests_the_one_beside_it(tmp_path: Path, m
     (tmp_path / "connector_n" / "source.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
 
-    (broken,) = Registry([ConnectorPlugin("connector_n.sources:CONNECTOR")]).broken()
+    (broken,) = loaded([ConnectorPlugin("connector_n.sources:CONNECTOR")]).broken()
 
     assert 'there is no module connector_n.sources. Did you mean "source"?' in broken.reason
 
@@ -261,7 +261,7 @@ def test_a_module_of_hook_functions_that_fails_is_broken(tmp_path: Path, monkeyp
     )
     monkeypatch.syspath_prepend(tmp_path)
 
-    (broken,) = Registry([importlib.import_module("connector_old"), Sound()]).broken()
+    (broken,) = loaded([importlib.import_module("connector_old"), Sound()]).broken()
 
     assert "penstock_sources failed: ModuleNotFoundError: No module named 'penstock.gone'" in broken.reason
 
@@ -270,7 +270,7 @@ def test_a_failing_wrapper_is_named() -> None:
     """
     A wrapper fails around each plugin's hook function, so the reason names the wrapper's plugin too.
     """
-    (broken,) = Registry([BrokenWrapper(), Sound()]).broken()
+    (broken,) = loaded([BrokenWrapper(), Sound()]).broken()
 
     reason = re.sub(r", line \d+", "", broken.reason)
     assert reason == (
@@ -295,7 +295,7 @@ def test_an_error_that_all_hooks_have_is_listed_once_with_its_place() -> None:
     """
     A module that cannot be imported fails in each of them.
     """
-    (broken,) = Registry([Unimportable()]).broken()
+    (broken,) = loaded([Unimportable()]).broken()
 
     assert re.search(r"failed: ImportError: no module here \(test_registry.py, line \d+\)$", broken.reason)
 
@@ -310,14 +310,14 @@ def test_a_plugin_that_is_refused_leaves_none_of_its_hooks() -> None:
         def penstock_secrets(self, sauce: str) -> Mapping[str, Any]:
             return {}
 
-    assert Registry([Partly()]).connectors() == {}
+    assert loaded([Partly()]).connectors() == {}
 
 
 def test_sound_plugins_are_not_broken() -> None:
     """
     Several plugins may offer streams for one connector.
     """
-    registry = Registry([Sound(), More()], strict=True)
+    registry = loaded([Sound(), More()], strict=True)
 
     assert registry.broken() == ()
     assert sorted(stream.name for stream in registry.streams("x")) == ["more", "rows"]
@@ -329,7 +329,7 @@ def test_a_name_that_two_claim_belongs_to_neither() -> None:
     """
     Both are listed as broken; whoever needs the name gets an error that names both.
     """
-    registry = Registry([Sound(), Twin()])
+    registry = loaded([Sound(), Twin()])
 
     assert {broken.plugin.distribution for broken in registry.broken()} == {"Sound", "Twin"}
     assert registry.connectors() == {}
@@ -344,7 +344,7 @@ def test_a_connector_whose_streams_fail_is_listed_with_the_reason() -> None:
     A connector whose streams fail is not listed as if it had none.
     """
     with pytest.raises(PluginError, match=r"RaisingStreams is broken: .*no streams today"):
-        Registry([RaisingStreams()]).streams("z")
+        loaded([RaisingStreams()]).streams("z")
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_an_unknown_connector_is_named_with_the_remedy(name: str, output: str) -
     The nearest name, or the installed ones. No package name is made from a name that nobody knows.
     """
     with pytest.raises(PluginError) as caught:
-        Registry([Sound()]).connector(name)
+        loaded([Sound()]).connector(name)
     assert output in str(caught.value)
     assert "pip install" not in str(caught.value)
 
@@ -369,7 +369,7 @@ def test_a_part_that_cannot_be_made_names_its_options() -> None:
     A wrong option of a named part is the plugin author's to correct.
     """
     with pytest.raises(PluginError, match=r"single.*cannot be made with the options \['size'\]"):
-        Registry([Sound()]).component("paginator", Named("single", {"size": 3}))
+        loaded([Sound()]).component("paginator", Named("single", {"size": 3}))
 
 
 def a_batch(rows: list[Any]) -> Batch:
@@ -398,7 +398,7 @@ def test_batch_hooks_are_applied_one_by_one() -> None:
     """
     Each is a function from a batch to a batch, or to nothing when it leaves it as it is.
     """
-    doubling, watching = Registry([Doubling(), Watching()]).batch_hooks()
+    doubling, watching = loaded([Doubling(), Watching()]).batch_hooks()
 
     changed = doubling(a_batch([1]))
     assert changed is not None
@@ -423,7 +423,7 @@ def test_a_batch_hook_that_removes_rows_is_refused(plugin: type) -> None:
     """
     Fewer rows would be delivered than were fetched, without a word.
     """
-    (hook,) = Registry([plugin()]).batch_hooks()
+    (hook,) = loaded([plugin()]).batch_hooks()
 
     with pytest.raises(PluginError, match=rf"{plugin.__name__}: penstock_batch made \d of 2 rows of rows"):
         hook(a_batch([1, 2]))
@@ -433,7 +433,7 @@ def test_a_batch_hook_that_returns_something_else_is_named() -> None:
     """
     The error about a batch hook's wrong result names the plugin.
     """
-    (hook,) = Registry([Replacing()]).batch_hooks()
+    (hook,) = loaded([Replacing()]).batch_hooks()
 
     with pytest.raises(PluginError, match="Replacing: penstock_batch must return a batch"):
         hook(a_batch([]))
@@ -461,7 +461,7 @@ def test_a_follower_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture
     The others still hear of it; it is logged once.
     """
     following = Following()
-    registry = Registry([Angry(), following])
+    registry = loaded([Angry(), following])
 
     for name in ("run_started", "run_finished"):
         registry.event({"event": name})
@@ -474,7 +474,7 @@ def test_installed_plugins_are_found_by_their_entry_points() -> None:
     """
     The plugins installed here are read through the entry-point group, with distribution and version.
     """
-    registry = Registry()
+    registry = loaded()
 
     assert {"talroo", "joveo", "targetcircle", "convertr", "sensis"} <= set(registry.connectors())
     assert [name for name in registry.connectors() if not registry.origin(name).version] == []
@@ -507,8 +507,8 @@ def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path / "later")
     monkeypatch.syspath_prepend(tmp_path)
 
-    assert Registry().secrets()["safe"]("a") == "A"
-    assert "Shop.Plugin 2" in [str(one.plugin) for one in Registry().broken()]
+    assert loaded().secrets()["safe"]("a") == "A"
+    assert "Shop.Plugin 2" in [str(one.plugin) for one in loaded().broken()]
 
 
 def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,13 +524,13 @@ def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monk
     points.write_text("[penstock]\nends = plugin_exits\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    (reason,) = [one.reason for one in Registry().broken() if one.plugin.distribution == "plugin-ends"]
+    (reason,) = [one.reason for one in loaded().broken() if one.plugin.distribution == "plugin-ends"]
 
     assert reason == "it cannot be imported: SystemExit: 3 (plugin_exits.py, line 2)"
     points.write_text("[penstock]\nends = plugin_pressed\n")
     importlib.invalidate_caches()
     with pytest.raises(KeyboardInterrupt):
-        Registry()
+        loaded()
 
 
 SHOP = Connector(
@@ -548,7 +548,7 @@ def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
     The streams, actions and sandbox of a declared connector are offered for its own name and no other, whether it is
     given or named.
     """
-    registry = Registry([ConnectorPlugin(declared), Sound()], strict=True)
+    registry = loaded([ConnectorPlugin(declared), Sound()], strict=True)
 
     assert sorted(registry.connectors()) == ["shop", "x"]
     assert [stream.name for stream in registry.streams("shop")] == ["rows"]
@@ -568,7 +568,7 @@ def test_a_plugin_with_a_name_is_imported_for_itself_only(tmp_path: Path, monkey
     )
     monkeypatch.syspath_prepend(tmp_path)
     elsewhere = ConnectorPlugin("plugin_elsewhere:CONNECTOR", name="elsewhere")
-    registry = Registry([ConnectorPlugin(SHOP, name="shop"), elsewhere])
+    registry = loaded([ConnectorPlugin(SHOP, name="shop"), elsewhere])
 
     assert registry.connector("shop") is SHOP
     assert [stream.name for stream in registry.streams("shop")] == ["rows"]
@@ -583,7 +583,7 @@ def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
     """
     Neither name can be used: one of them would be the wrong one in a configuration.
     """
-    registry = Registry([ConnectorPlugin(SHOP, name="store"), Sound()])
+    registry = loaded([ConnectorPlugin(SHOP, name="store"), Sound()])
 
     for name in ("shop", "store"):
         with pytest.raises(PluginError, match=name):
@@ -596,7 +596,7 @@ def test_two_plugins_that_state_one_name_clash():
     """
     Two plugins that state one name clash, also where a run needs no other connector.
     """
-    registry = Registry([ConnectorPlugin(SHOP, name="shop"), ConnectorPlugin(evolve(SHOP, summary="Another"))])
+    registry = loaded([ConnectorPlugin(SHOP, name="shop"), ConnectorPlugin(evolve(SHOP, summary="Another"))])
 
     with pytest.raises(PluginError, match="none of them is used"):
         registry.connector("shop")
@@ -606,7 +606,7 @@ def test_a_connector_that_cannot_be_imported_is_broken():
     """
     The name is imported when a hook is called; the plugin is listed with the reason, and nothing else is affected.
     """
-    registry = Registry([ConnectorPlugin("no_such_package.source:CONNECTOR"), Sound()])
+    registry = loaded([ConnectorPlugin("no_such_package.source:CONNECTOR"), Sound()])
 
     assert list(registry.connectors()) == ["x"]
     assert "there is no module no_such_package.source" in registry.broken()[0].reason

@@ -11,7 +11,7 @@ from typing import Any
 
 import penstock_plugins
 from attrs import define, evolve, field
-from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
+from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, Unsigned, hookimpl
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Plan
@@ -49,6 +49,7 @@ class ScriptedProvider:
     on_event: Callable[[Any], None] = lambda event: None  # gets each event of a run
     stop: threading.Event = field(factory=threading.Event)  # ends a run, as Ctrl-C does
     clock_class: type[FakeClock] = FakeClock
+    authenticator: Callable[[Any], Any] = lambda settings: Unsigned()
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -139,7 +140,7 @@ class ScriptedProvider:
 
     @hookimpl
     def penstock_sources(self) -> Iterable[Connector]:
-        return [Connector(name="shop", summary="a shop", settings=SourceSettings)]
+        return [Connector(name="shop", summary="a shop", settings=SourceSettings, authenticator=self.authenticator)]
 
     @hookimpl
     def penstock_record_streams(self, source: str) -> Iterable[Stream]:

@@ -3,16 +3,50 @@ Record classes, streams compiled from them, and what one batch of a page holds.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from penstock._decode import ColumnOptions, DecodedChunk, Requested, RowBuilder, SliceKeys, compile_stream
+from penstock._decode import (
+    ColumnOptions,
+    DecodedChunk,
+    Requested,
+    RowBuilder,
+    SliceKeys,
+    compile_stream,
+    split_by_day,
+    sums,
+)
+from penstock._decode.conversion import MisfitError, coerce
+from penstock._decode.masks import cleaner
 from penstock.connector import Stream
 from penstock.model import Items
-from penstock.records import column, derived, personal, record, row_key, secret
+from penstock.records import Column, column, derived, personal, record, row_key, secret
+
+__all__ = [
+    "SENSITIVE",
+    "Click",
+    "DecodedChunk",
+    "Lead",
+    "LeadData",
+    "MisfitError",
+    "Row",
+    "RowBuilder",
+    "SliceKeys",
+    "a_stream",
+    "an_array",
+    "cleaner",
+    "coerce",
+    "compiled",
+    "compiled_stream",
+    "decode_one",
+    "reasons",
+    "split_by_day",
+    "sums",
+    "written",
+]
 
 
 @record(members="camel")
@@ -74,9 +108,9 @@ def compiled(cls: type = Click, **more: Any) -> RowBuilder:
     return compile_stream("source", a_stream(cls, **output), ColumnOptions(**more), **besides)
 
 
-def compiled_stream(stream: Stream) -> RowBuilder:
-    """The row builder of a stream as it is declared."""
-    return compile_stream("shop", stream)
+def compiled_stream(stream: Stream, columns: Sequence[Column] = (), **options: Any) -> RowBuilder:
+    """The row builder of a stream. ``columns``: those of a configuration. ``options``: of its columns, as settings."""
+    return compile_stream("shop", stream, ColumnOptions(**options), columns=columns)
 
 
 def an_array(*elements: Any, **more: Any) -> Items:
