@@ -156,7 +156,7 @@ def test_a_target_may_commit_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_day_that_cannot_begin_leaves_no_other_one_begun(tmp_path: Path) -> None:
     """
-    The days of one request begin together: where the target refuses one, it drops those before it.
+    The days of one request begin together: where the target refuses one, the writers of those before it are aborted.
     """
     shop = a_shop(tmp_path)
     shop.sink.unwritable = "2026-06-15"  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ def test_a_demo_has_records_of_every_stream(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", READING)
 def test_a_demo_refuses_wrong_credentials(name: str, tmp_path: Path) -> None:
     """
-    Whoever tries it sees what a wrong secret does: exit 3, and nothing shown.
+    With a wrong secret a run ends with exit code 3, and shows nothing of the secret.
     """
     assert wrong_credentials(demo_of(name), tmp_path) == []
 

@@ -175,9 +175,10 @@ def _forgetting_once(app: TargetCircle) -> SandboxApp:
 @pytest.mark.parametrize(
     ("state", "pages"), [("IN_PROGRESS", 0), ("FAILED", 0), ("READY", 3)], ids=["in progress", "failed", "empty"]
 )
-def test_page_without_its_rows_is_no_page(world: World, state: str, pages: int) -> None:
+def test_a_page_without_its_rows_is_not_taken(world: World, state: str, pages: int) -> None:
     """
-    A page in the middle that suddenly answers that the report is not ready, or that is empty, does not pass for one.
+    A page in the middle of a listing that states that the report is not ready, or that is empty, is not taken for the
+    page.
     """
     world.app.rows_per_page, world.app.clicks_per_day = 10, 25
     times = {"left": 1}
@@ -280,9 +281,9 @@ def test_offers_at_the_ceiling_are_truncated(world: World) -> None:
     assert report.exit_code == 1
 
 
-def test_another_generation_is_named(world: World) -> None:
+def test_an_account_of_another_api_generation_is_named(world: World) -> None:
     """
-    An account on the other generation of the API gets 404s, and reads what that means.
+    An account on the other generation of the API gets 404s; the message states what that means.
     """
     report = world.read("trades", path_prefix="/api/v1")
 

@@ -269,7 +269,7 @@ def test_another_thread_may_consume_it(project: Project) -> None:
     assert found[0].num_rows == 4
 
 
-def test_a_partition_that_does_not_add_up_raises(project: Project, shop: Shop) -> None:
+def test_a_partition_whose_counts_differ_raises(project: Project, shop: Shop) -> None:
     """
     The consumer raises with the text of the error; the reading keeps the error itself.
     """

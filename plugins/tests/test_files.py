@@ -419,7 +419,7 @@ def test_a_lost_draft_brings_the_former_delivery_back(sink):
 
 def test_a_torn_draft_is_not_delivered(sink):
     """
-    A staged file whose bytes are not those intended (the disk lied) never gets to its place.
+    A staged file whose bytes are not the intended ones is not moved to its place.
     """
     crash(sink, "files.intended", a_day(), (CLICKS, [click(2)]))
     (draft,) = (sink.directory / ".penstock" / "staged" / SOURCE).iterdir()
@@ -487,9 +487,9 @@ def test_a_file_that_is_not_as_delivered_is_missing(sink, damage):
     assert state_of(sink, a_day()) == ("delivered", "r1", False)
 
 
-def test_the_comparison_of_a_day_looks_at_nothing_of_other_days(sink):
+def test_the_comparison_of_a_day_reads_nothing_of_other_days(sink):
     """
-    A long history costs it nothing: other days' ledger rows are not read, and their directories not looked into.
+    A comparison of one day reads neither the ledger's rows of other days nor their directories.
     """
     for day in (1, 2):
         run(sink, a_day(day), (CLICKS, [click(day)]))
@@ -721,7 +721,7 @@ def test_a_stream_that_has_no_place_is_refused_before_anything_is_fetched(tmp_pa
 
 def test_a_full_disk_loses_nothing(sink):
     """
-    The commit fails with a word about space; what was there stays, and the drafts go.
+    The commit fails with an error that names the space; delivered files stay, and the drafts are removed.
     """
     run(sink, a_day(), (CLICKS, [click(1)]), run_id="former")
     child = os.fork()
@@ -749,9 +749,9 @@ def test_a_full_disk_loses_nothing(sink):
     assert ids(day_file(sink)) == ["c1"]
 
 
-def test_a_target_that_was_only_looked_at_is_not_changed(sink):
+def test_a_target_that_was_only_read_is_not_changed(sink):
     """
-    Looking needs no lock, also while a run goes on, and shows its committed partitions.
+    Reading a target needs no lock, also during a run, and shows the committed partitions.
     """
     target = sink.open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
@@ -766,7 +766,7 @@ def test_a_target_that_was_only_looked_at_is_not_changed(sink):
 
 def test_a_writer_that_is_refused_leaves_no_draft(sink):
     """
-    A commit that the ledger refuses cleans up after itself.
+    A commit that the ledger refuses removes its drafts.
     """
     target = sink.open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
@@ -800,8 +800,8 @@ def test_a_group_costs_two_syncs_a_partition(
     sink: FileSink, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The file and its directory; besides, the group has two transactions of the ledger, and syncs what several share
-    once.
+    A group syncs the file and the directory of each partition, and has two transactions of the ledger. It syncs a
+    directory that several partitions share once.
     """
     days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in range(1, 21)}
     target = sink.open(SOURCE, "r1")

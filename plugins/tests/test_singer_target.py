@@ -211,9 +211,9 @@ def test_states_count_only_at_the_end(warehouse: Warehouse) -> None:
     assert bag(warehouse.rows()) == bag(warehouse.truth())
 
 
-def test_a_talkative_target_blocks_nothing(warehouse: Warehouse) -> None:
+def test_a_target_that_prints_megabytes_blocks_nothing(warehouse: Warehouse) -> None:
     """
-    Megabytes on standard output and stderr are read while records are written.
+    Standard output and stderr of a target are read while records are written.
     """
     warehouse.behave("chatters")
 

@@ -153,9 +153,9 @@ def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
         pytest.param("clicks.csv", b'"click_id","report_date","advertiser_id","old"\r\n', True, id="former columns"),
     ],
 )
-def test_somebody_else_s_file_is_not_replaced(tmp_path, name, content, ours):
+def test_a_foreign_file_is_not_replaced(tmp_path, name, content, ours):
     """
-    A file that holds something else than this stream is refused before the first request.
+    A file with other content than this stream's is refused before the first request.
     """
     path = tmp_path / name
     path.write_bytes(content)
@@ -344,7 +344,7 @@ def test_a_kind_declares_the_workers_that_write_its_sink(name):
         pytest.param("jsonl:/proc/penstock.jsonl", TargetError, "[Nn]ame another target", id="no place for a file"),
     ],
 )
-def test_places_that_cannot_be(tmp_path, text, error, message):
+def test_an_unusable_place_is_refused(tmp_path, text, error, message):
     """
     The error states how a place is named.
     """
@@ -409,9 +409,9 @@ def test_lines_name_their_stream_when_there_are_several(streams, named):
     assert all((next(iter(line)) == "_stream") == named for line in lines)
 
 
-def test_a_closed_pipe_ends_quietly():
+def test_a_closed_pipe_ends_the_run_without_a_message():
     """
-    When the reader goes, the run ends by an error of exit code 0, and the interpreter adds no complaint.
+    When the reader closes the pipe, the run ends by an error with exit code 0, and the interpreter prints no message.
     """
     program = """
         import sys
@@ -443,9 +443,9 @@ def test_a_closed_pipe_ends_quietly():
     assert OutputClosedError.exit_code == 0
 
 
-def test_a_closed_output_is_refused_before_anything_is_read():
+def test_a_closed_output_is_refused_before_any_request():
     """
-    Rows would be lost without a word. Refused when the target is opened, so that nothing was requested.
+    A closed output is refused when the target is opened: the rows of a run would be lost.
     """
     program = """
         import sys

@@ -44,7 +44,7 @@ def test_every_day_is_of_one_part(
     assert sorted(one.partition for _, _, part in parts for one in part) == sorted(one.partition for one in ENTRIES)
 
 
-def test_nothing_is_one_part() -> None:
+def test_no_entries_are_one_part() -> None:
     """
     Rows of the window without an entry are found, too.
     """

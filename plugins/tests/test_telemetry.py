@@ -212,7 +212,7 @@ def test_runs_side_by_side_have_spans_of_their_own(server: Server, tmp_path: Pat
 
 def test_opentelemetry_is_not_loaded_by_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Where the process has not loaded it, nobody could receive a span.
+    A run does not load OpenTelemetry where the process has not: no exporter could receive a span.
     """
     for name in ("opentelemetry.trace", "penstock_plugins.telemetry.open_telemetry"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -307,7 +307,7 @@ def test_a_failed_run_keeps_the_time_of_the_last_success(tmp_path: Path) -> None
         ({"parked": {"other": "a wait until 18:00"}}, 1),
     ],
 )
-def test_a_source_is_well_by_itself(more: dict[str, Any], well: int) -> None:
+def test_the_success_of_a_source_is_its_own(more: dict[str, Any], well: int) -> None:
     """
     A failure of another source of the run does not count.
     """

@@ -40,9 +40,9 @@ def test_a_token_in_the_query_is_sent_and_not_shown(signer: Authenticator) -> No
         pytest.param("9" * 400, None, id="more than a float holds"),
     ],
 )
-def test_a_life_that_makes_no_sense_is_none(stated: str, life_s: float | None) -> None:
+def test_an_invalid_life_of_a_token_is_ignored(stated: str, life_s: float | None) -> None:
     """
-    The token is taken all the same; it is renewed when the provider refuses it.
+    The token is used, and is renewed when the provider refuses it.
     """
     body = f'{{"access_token": "a-token", "expires_in": {stated}}}'.encode()
 
