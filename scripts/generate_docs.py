@@ -292,11 +292,14 @@ def promises() -> dict[str, dict[str, str]]:
 
 
 def proofs() -> list[str]:
-    """The tests of each promise."""
+    """The tests of each promise, which is named by its first sentence."""
     tests = tomllib.loads((ROOT / "docs" / "proofs.toml").read_text())
     lines = []
     for section, of_section in promises().items():
-        rows = ([text, ", ".join(f"`{test}`" for test in tests[name])] for name, text in of_section.items())
+        rows = (
+            [re.split(r"\.(?: |$)", text)[0], ", ".join(f"`{test}`" for test in tests[name])]
+            for name, text in of_section.items()
+        )
         lines += ["", f"## {section}", "", *_table(["Promise", "Tests"], rows)] if of_section else []
     return lines[1:]
 
