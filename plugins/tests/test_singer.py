@@ -30,9 +30,12 @@ from penstock import (
 )
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
+from penstock_plugins.integrations.message_run import MessageSink
 from penstock_plugins.integrations.messages import Texts
+from penstock_plugins.integrations.singer_messages import SingerMessages
 from penstock_plugins.integrations.state_ledger import MAX_REPORTS, StateLedger
 from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
+from python_calls import calls_of
 from shop_commands import PrintingPlugin
 
 import connector_talroo
@@ -478,6 +481,25 @@ def test_a_day_that_is_open_again_leaves_the_state() -> None:
 
     ledger.deliver(evolve(delivered(day + timedelta(days=1), fingerprint="g"), open_until=None))
     assert ledger.state("clicks")["accounts"]["2112"]["final"] == {}
+
+
+def test_an_account_costs_the_same_in_a_large_state() -> None:
+    """
+    The state is made as often as it may be written, not after each delivery.
+    """
+
+    def calls(accounts: int) -> int:
+        messages: list[bytes] = []
+        sink = MessageSink(SingerMessages(1), talroo_ledger(), messages.append)
+        entries = [delivered(date(2026, 1, 1), account=f"account-{number}") for number in range(accounts)]
+        cost = calls_of(lambda: [sink.committed(entry) for entry in entries])
+        assert messages
+        return cost
+
+    calls(2)
+    few, more, most = calls(100), calls(200), calls(400)
+
+    assert most - more < 3 * (more - few)
 
 
 def test_days_of_changes_after_one_that_is_read_again_leave_the_state() -> None:

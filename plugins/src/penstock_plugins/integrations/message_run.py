@@ -126,6 +126,7 @@ class MessageSink(BaseSink, BaseTarget):
     _delivered: dict[str, int] = field(factory=dict, init=False)  # stream -> partitions that are not truncated
     _failed: dict[str, str] = field(factory=dict, init=False)  # stream -> the first error
     _written: dict[str, Any] = field(factory=dict, init=False)  # stream -> its state that was written last
+    _state_size: int = field(default=0, init=False)  # bytes of a state that was too large to be written
     _begun: bool = field(default=False, init=False)
     _broken: bool = field(default=False, init=False)
 
@@ -170,14 +171,16 @@ class MessageSink(BaseSink, BaseTarget):
 
     def write_state(self) -> None:
         """Write the state, unless it is large in comparison with what it newly covers."""
-        if not self.ledger.unstored:
+        covered = self.ledger.unstored * _STATE_BYTES
+        if not covered or covered < self._state_size:
             return
         states = self._states()
         state = self.messages.state(states)
-        if self.ledger.unstored * _STATE_BYTES >= len(state):
+        self._state_size = len(state)
+        if covered >= self._state_size:
             self.put(state)
             self._written |= states
-            self.ledger.unstored = 0
+            self.ledger.unstored = self._state_size = 0
 
     def close(self) -> None:
         """

@@ -51,6 +51,7 @@ class _Account:
     fingerprint: str
     days: dict[date, _FinalDay] = field(factory=dict)
     _state: dict[str, Any] | None = field(default=None, init=False)
+    _last: date = field(default=date.min, init=False)  # no day is later; days are delivered in their order
 
     def put(self, day: date, final: _FinalDay | None) -> bool:
         """Set a day, or delete it; whether that changed anything."""
@@ -61,13 +62,17 @@ class _Account:
             del self.days[day]
         else:
             self.days[day] = final
+            self._last = max(self._last, day)
         return True
 
     def drop_after(self, day: date) -> bool:
         """Delete all later days; whether there were any."""
+        if day >= self._last:
+            return False
         later = [other for other in self.days if other > day]
         for other in later:
             self.put(other, None)
+        self._last = day
         return bool(later)
 
     @property
@@ -236,7 +241,7 @@ def _account(stored: Mapping[str, Any]) -> _Account:
     account = _Account(str(stored["fingerprint"]))
     for text, (open_s, reader_version) in stored["final"].items():
         for day in _days_in(text):
-            account.days[day] = _FinalDay(int(open_s), str(reader_version))
+            account.put(day, _FinalDay(int(open_s), str(reader_version)))
     return account
 
 
