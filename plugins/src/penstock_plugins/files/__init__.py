@@ -1,10 +1,20 @@
 """
 Sinks of files: a directory, a single file, standard output.
 
-A directory, in the order in which a run uses the modules: ``kinds`` (settings), ``sink`` (as configured) and ``target``
-(opened for one source), ``locks``, ``source_files`` (places, drafts and renames), ``disk``; the formats ``codec``,
-``jsonl``, ``csv`` and ``parquet``; ``commit`` (partitions), ``account_files`` and ``merge`` (a stream of changes),
-``ledger``, ``datapackage`` (what the files are). Commands of their own: ``verify`` and ``erase``. Further:
-``coordination`` (several machines), ``migration`` (targets of earlier versions). Without a directory: ``single`` (one
-file) and ``stdout``.
+The modules:
+- ``kinds``: settings
+- ``sink``, ``target``: a directory as configured, and opened for one source
+- ``locks``: of a source
+- ``source_files``: places, drafts and renames
+- ``disk``: safe file operations
+- ``codec``: the interface of the formats
+- ``jsonl``, ``csv``, ``parquet``: the formats
+- ``commit``: the writer of a partition, and the commit of several
+- ``account_files``, ``merge``: a stream of changes
+- ``ledger``: the ledger beside the files
+- ``datapackage``: what the files are
+- ``verify``, ``erase``: the commands of these names
+- ``coordination``: several machines
+- ``migration``: targets of development versions
+- ``single``, ``stdout``: sinks without a directory
 """
