@@ -3,12 +3,12 @@ A delivery changes the rows that differ: other users' columns, references and tr
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from attrs import evolve
 from penstock import Batch, Column, Layout, LedgerEntry, PenstockError, SinkError, TargetError
@@ -26,7 +26,7 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.postgres.target import PostgresTarget
-from postgres_runs import a_click_of, a_session_end, a_trigger, deliver, delivered, name_of, query, sink
+from postgres_runs import LostAnswer, a_click_of, a_session_end, a_trigger, deliver, delivered, name_of, query, sink
 from postgres_statements import PostgresStatements
 
 pytestmark = pytest.mark.slow
@@ -573,25 +573,14 @@ def test_a_group_whose_answer_is_lost_is_not_committed_twice(dsn: str, monkeypat
     """
     The session is lost after COMMIT and before its answer: the ledger shows that every partition was committed.
     """
+    lost = LostAnswer(dsn)
+    monkeypatch.setattr(psycopg, "connect", lost.connect)
     target = sink(dsn).open(SOURCE, "r1")
     commits = [a_writer(target, day, [a_click_of(day, 1)]) for day in (1, 2, 3)]
-    transaction, pid = target.database.transaction, target.database.pid
-    lost = []
-
-    @contextmanager
-    def transaction_and_lose() -> Iterator[None]:
-        outer = not target.database.in_transaction
-        with transaction():
-            yield
-        if outer and not lost:
-            lost.append(query(dsn, f"select pg_terminate_backend({pid}, 5000)"))
-            target.database.run("select 1")
-
-    monkeypatch.setattr(target.database, "transaction", transaction_and_lose)
     done = target.commit_group(commits)
     target.close()
 
-    assert lost
+    assert len(lost.ended) == 1
     assert [one.rows for one in done] == [1, 1, 1]  # type: ignore[union-attr]
     assert query(dsn, "select sum(version), sum(rows) from penstock.partitions") == [(3, 3)]
 

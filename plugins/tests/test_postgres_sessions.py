@@ -37,7 +37,18 @@ from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, an_ent
 from penstock_plugins.postgres import database, locks
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from postgres_runs import a_click_of, a_session_end, a_trigger, deliver, delivered, name_of, query, sink, verified
+from postgres_runs import (
+    LostAnswer,
+    a_click_of,
+    a_session_end,
+    a_trigger,
+    deliver,
+    delivered,
+    name_of,
+    query,
+    sink,
+    verified,
+)
 from postgres_server import server, with_database
 from waits import eventually
 
@@ -713,30 +724,16 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
     """
     Where the session ends after the commit took effect, the ledger shows it, and nothing is written again.
     """
-    ended: list[psycopg.Connection] = []
-
-    class Lost(psycopg.Connection):
-        """A session that ends when the partition is delivered, before it has the answer to COMMIT."""
-
-        @contextmanager
-        def transaction(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Transaction]:
-            with super().transaction(*arguments, **options) as transaction:
-                yield transaction
-            if not ended and query(dsn, "select rows from penstock.partitions"):
-                ended.append(self)
-                self.close()
-                raise psycopg.OperationalError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(psycopg, "connect", Lost.connect)
+    lost = LostAnswer(dsn)
+    monkeypatch.setattr(psycopg, "connect", lost.connect)
     target = sink(dsn).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
     entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
     target.close()
-    monkeypatch.undo()
 
     assert entry.rows == 1
-    assert len(ended) == 1
+    assert len(lost.ended) == 1
     assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
 
 

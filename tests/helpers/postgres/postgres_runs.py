@@ -2,7 +2,8 @@
 Deliveries into Postgres: a target, partitions of it, and what the tables then hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -76,6 +77,35 @@ def a_session_end(dsn: str, table: str, when: str, first: int = 1) -> None:
     query(dsn, "create sequence session_ends")
     end = "perform pg_terminate_backend(pg_backend_pid());"
     a_trigger(dsn, table, when, f"if nextval('session_ends') = {first} then {end} end if; return new;")
+
+
+class LostAnswer:
+    """
+    Connections of which one ends when a partition was committed, before it has the answer to COMMIT: it is in
+    ``ended``.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.ended: list[psycopg.Connection[Any]] = []
+
+    @property
+    def connect(self) -> Callable[..., "psycopg.Connection[Any]"]:
+        """What a test puts in the place of ``psycopg.connect``."""
+        return type("Ending", (_Ending,), {"lost": self}).connect  # type: ignore[attr-defined, no-any-return]
+
+
+class _Ending(psycopg.Connection[Any]):
+    lost: LostAnswer
+
+    @contextmanager
+    def transaction(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+        with super().transaction(*arguments, **options) as transaction:
+            yield transaction
+        if not self.lost.ended and query(self.lost.dsn, "select rows from penstock.partitions"):
+            self.lost.ended.append(self)
+            self.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
 def a_click_of(day: int, number: int, **values: Any) -> dict[str, Any]:
