@@ -2,6 +2,7 @@
 Outputs that remember nothing: one file, and standard output.
 """
 
+import fcntl
 import gzip
 import io
 import json
@@ -32,7 +33,6 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins import penstock_sinks
-from penstock_plugins.files.locks import acquire
 from penstock_plugins.files.single import SingleFileSink
 from penstock_plugins.files.stdout import StdoutSink
 
@@ -275,16 +275,15 @@ def test_a_lock_that_an_ending_run_removed_is_taken_again(tmp_path, monkeypatch)
     A run that ends may remove the lock's file after another one opened it: a third run would make a new one.
     """
     sink = a_sink(f"jsonl:{tmp_path / 'clicks.jsonl'}")
-    removed: list[Path] = []
+    lock, removed = fcntl.flock, list[Path]()
 
-    def acquired(path: Path, what: str, run_id: str) -> BinaryIO:
-        lock = acquire(path, what, run_id)
+    def remove_first(file: BinaryIO, operation: int) -> None:
         if not removed:
-            path.unlink()
-            removed.append(path)
-        return lock
+            removed.extend(path for path in tmp_path.rglob("*") if path.is_file())
+            removed[0].unlink()
+        lock(file, operation)
 
-    monkeypatch.setattr("penstock_plugins.files.single.acquire", acquired)
+    monkeypatch.setattr(fcntl, "flock", remove_first)
     target = sink.open(SOURCE, "r1")
 
     assert removed[0].exists()
