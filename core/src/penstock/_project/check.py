@@ -139,8 +139,8 @@ def check_credentials(source: ConfiguredSource, clock: Clock) -> str:
     """
     if source.connector.check is None:
         return (
-            f"{source.name}: the configuration is complete. {source.connector.title} has no request that would record "
-            f"nothing, so the credentials were not tried."
+            f"{source.name}: the configuration is complete. The connector {source.connector.name} declares no request "
+            "that records nothing, so the credentials were not tried."
         )
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
     client = SourceClient(source, clock=clock, retry_budget=RetryBudget(retries=0))
