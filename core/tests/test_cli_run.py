@@ -95,6 +95,29 @@ def test_check_reports_each_source_in_one_line(here: Here) -> None:
     assert not (here.folder / "data").exists()
 
 
+def test_a_variable_of_a_misspelt_source_or_sink_is_noticed(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It would have no effect in silence. A variable that resembles nothing, or makes a source of its own, is of another
+    configuration.
+    """
+    environ = {
+        "SHOP_KEY": "sesame-open",
+        "PENSTOCK_SOURCE__SHPO__TIMEOUT_S": "3",
+        "PENSTOCK_SINK__FILE__GZIP": "true",
+        "PENSTOCK_SOURCE__OTHER__TIMEOUT_S": "3",
+        "PENSTOCK_SOURCE__SHOPS__CONNECTOR": "shop",
+    }
+
+    assert main(["plan", "daily", *days(2)], plugins=[ShopPlugin(), penstock_plugins], environ=environ) == 0
+
+    assert [line for line in capsys.readouterr().err.splitlines() if "PENSTOCK_" in line] == [
+        "penstock: notice: environment variable PENSTOCK_SOURCE__SHPO__TIMEOUT_S: no source 'shpo' here, so it has no "
+        'effect. Did you mean "shop"?',
+        "penstock: notice: environment variable PENSTOCK_SINK__FILE__GZIP: no sink 'file' here, so it has no effect. "
+        'Did you mean "files"?',
+    ]
+
+
 def test_check_lists_the_problems_of_each_section(here: Here) -> None:
     """
     Below the name of the source, in the form in which a run lists them.

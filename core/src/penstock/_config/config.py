@@ -225,6 +225,27 @@ class Config:
             raise ConfigError(problems)
         return tuple(notifications)
 
+    def unused_variable_notices(self, sources: Sequence[str], sinks: Sequence[str], registry: Registry) -> list[str]:
+        """
+        Environment variables of a misspelt source or sink: only variables name it, none states its connector or kind,
+        and it resembles one of those that are used. Other variables may be of another configuration.
+        """
+        notices = []
+        for section, present, used, stated in (
+            ("source", self.sources, sources, "connector"),
+            ("sink", self.sinks, sinks, "kind"),
+        ):
+            for name, keys in present.items():
+                variables = [raw.where for raw in keys.values() if raw.where.startswith("environment variable ")]
+                meant = did_you_mean(name, used)
+                if name in used or stated in keys or not meant or not variables or len(variables) < len(keys):
+                    continue
+                if section == "sink" or name not in registry.connectors():
+                    notices += [
+                        f"{where}: no {section} {name!r} here, so it has no effect.{meant}" for where in variables
+                    ]
+        return notices
+
     def unused_set_problems(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
         """
         Problems with ``--set`` options that reach nothing: of a source or sink that is neither in the file nor used.

@@ -210,7 +210,9 @@ class Setup:
             else:
                 sections.notices += sections.sink.notices
                 sections.problems.extend(self._unknown_streams(sections.sink, sections.sources))
-        sections.problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
+        sinks = [sink] if sink is not None else []
+        sections.problems.extend(self.config.unused_set_problems(sources, sinks))
+        sections.notices += self.config.unused_variable_notices(sources, sinks, self.registry)
         return sections
 
     def _source(self, name: str, sections: "CheckedSections") -> "ConfiguredSource":
