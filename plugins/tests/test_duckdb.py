@@ -117,6 +117,32 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "target"
 
 
+OTHERWISE = [
+    pytest.param(evolve(CLICKS, partition_columns=("report_date",)), id="without its account"),
+    pytest.param(evolve(CLICKS, kind="snapshot", partition_columns=("advertiser_id",)), id="a snapshot"),
+]
+
+
+@pytest.mark.parametrize("layout", OTHERWISE)
+def test_a_stream_that_is_divided_otherwise_is_refused_until_its_table_is_renamed(place: Path, layout: Layout) -> None:
+    """
+    The ledger would count its rows twice, and the former declaration would double them. A table made anew is filled.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(1), [(CLICKS, [click(1)])])
+    deliver(target, a_day(2), [(CLICKS, [])])
+    with pytest.raises(TargetError, match="were divided by advertiser_id and report_date, and are divided by"):
+        target.prepare([layout])
+    target.close()
+    with duckdb.connect(str(place / "warehouse.duckdb")) as connection:
+        table = f'"{SOURCE}"."{CLICKS.stream}"'
+        connection.execute(f'alter table {table} rename to former; comment on table "{SOURCE}".former is null')
+
+    target = sink(place).open(SOURCE, "r2")
+    target.prepare([layout])
+    target.close()
+
+
 def test_rejected_records_of_a_window(place: Path) -> None:
     """
     A window of days chooses among them; they are fetched some at a time.

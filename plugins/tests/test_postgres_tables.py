@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import evolve
-from penstock.testing.sinks import CLICKS, LEADS, click, lead
+from penstock import TargetError
+from penstock.testing.sinks import CLICKS, LEADS, SOURCE, click, lead
 from penstock_plugins.postgres import table_creation
 from postgres_runs import delivered, query, sink
 from postgres_statements import PostgresStatements
@@ -76,6 +77,26 @@ def test_a_missing_index_is_no_reason_to_wait(dsn: str, postgres_statements: Pos
 
     assert len([text for text in postgres_statements.texts if text.startswith("create index")]) == 1
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("report", ("report_date",)), ("snapshot", ("advertiser_id",))])
+def test_a_stream_that_is_divided_otherwise_is_refused_until_its_table_is_renamed(
+    dsn: str, kind: Any, columns: tuple[str, ...]
+):
+    """
+    The ledger would count its rows twice, and the former declaration would double them. A table made anew is filled.
+    """
+    layout = evolve(CLICKS, kind=kind, partition_columns=columns)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with pytest.raises(TargetError, match="were divided by advertiser_id and report_date, and are divided by"):
+        target.prepare([layout])
+    target.close()
+    query(dsn, "alter table acme.clicks rename to former; comment on table acme.former is null")
+
+    target = sink(dsn).open(SOURCE, "r3")
+    target.prepare([layout])
+    target.close()
 
 
 def test_everything_has_a_comment(dsn: str):

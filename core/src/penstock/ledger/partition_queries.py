@@ -205,6 +205,15 @@ class PartitionQueries(SqlTables):
             values = (*pair, *(value for _, values in windows for value in values))
             yield self._rows(f"{_REJECTED}{where}{of_record} order by partition, number", *values, *names)
 
+    def columns_of_rows(self, source: str, stream: str) -> tuple[str, ...] | None:
+        """The columns of a partition of the stream that was delivered with rows, of any such; None: there is none."""
+        found = self._sql(
+            "select partition from {t}partitions where source = ? and stream = ? and rows > 0 "
+            "order by partition limit 1",
+            *(source, stream),
+        ).fetchall()
+        return None if not found else tuple(name for name, _ in partition_of(stream, found[0][0]).values)
+
     def _entries_of(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], LedgerEntry]:
         """The entries of these partitions, by source, stream and text. A partition without a row is left out."""
         by_stream: dict[tuple[str, str], list[str]] = {}

@@ -23,6 +23,7 @@ from penstock_plugins.duckdb.ledger import DuckLedger
 from penstock_plugins.duckdb.tables import Tables
 from penstock_plugins.duckdb.writer import DuckWriter
 from penstock_plugins.sink_support.attempts import attempt
+from penstock_plugins.sink_support.declared import check_divided
 from penstock_plugins.sink_support.sql_tables import identifier
 from penstock_plugins.sink_support.table_verification import (
     ComparedTable,
@@ -81,6 +82,7 @@ class DuckTarget(BaseTarget):
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """See :meth:`.tables.Tables.prepare`."""
+        check_divided(self.ledger, self.source, layouts)
         self.tables.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:

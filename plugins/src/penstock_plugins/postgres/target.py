@@ -38,6 +38,7 @@ from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
 from penstock_plugins.sink_support.attempts import attempt
+from penstock_plugins.sink_support.declared import check_divided
 from penstock_plugins.sink_support.table_verification import lost_notice, rows_in
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class PostgresTarget(BaseTarget):
         Raises TargetError if a table cannot hold its stream. Missing columns are added to existing tables; no table is
         made yet.
         """
+        check_divided(self.ledger, self.source, layouts)
         self.tables.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":

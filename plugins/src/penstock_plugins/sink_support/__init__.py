@@ -8,5 +8,6 @@ The modules:
 - ``text_columns``: nested values as JSON texts, rows as CSV
 - ``column_facts``: what is declared about a column
 - ``sql_tables``: names, marks and notices of tables
+- ``declared``: whether a stream is divided as its delivered rows were
 - ``table_verification``: the rows of a table, compared with the ledger
 """
