@@ -44,6 +44,7 @@ from penstock._fetch.limits import Parking, RetryBudget
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._run.refusals import Refusals
+from penstock._run_report.log import RunLog
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from python_calls import calls_of
@@ -258,7 +259,7 @@ def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
     def calls(accounts: int) -> int:
         stream = Stream(name="sales", summary="", record=Sale, kind="snapshot", key="id", account="shop", path="/")
         source = a_source(stream)
-        client = SourceClient(source, clock=FakeClock(NOW), retry_budget=RetryBudget())
+        client = SourceClient(source, RunLog.without_run(source.name), clock=FakeClock(NOW), retry_budget=RetryBudget())
         client.working_credentials.add(None)
         refusals = Refusals(source, client)
         slices = [a_slice(source, stream, str(account), None) for account in range(accounts)]

@@ -52,7 +52,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
 
     retry_loop = a_retry_loop(exchange, clock, policy=a_policy(first_s=10.0), random_fraction=lambda: 0.5)
     source = SimpleNamespace(name="acme", connector=CONNECTOR)
-    client: Any = SimpleNamespace(source=source, emit=events.append)
+    client: Any = SimpleNamespace(source=source, log=SimpleNamespace(emit=events.append))
     job: Any = SimpleNamespace(
         record_sending=lambda rows: recorded.append(("sending", rows)),
         record_not_sent=lambda rows: recorded.append(("not sent", rows)),

@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Answered, Call
 from penstock._read.counts import PartitionCounts, StreamHistory
 from penstock._read.listing_checks import ListingChecks
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
 from penstock.testing import a_response
+from penstock.verdicts import Accept
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)
 
 
-PAGE = CallResult(Call(Request(url="https://provider.example/clicks"), None), a_response({}))
+PAGE = Answered(Call(Request(url="https://provider.example/clicks"), None), a_response({}), Accept())
 
 
 def a_listing(*, count: int = 0, fresh: int = 0, **values: Any) -> ListingChecks:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 from attrs import define, field
-from penstock._fetch.call import Call, CallResult, Pause, Steps
+from penstock._fetch.call import Answered, Call, CallResult, Pause, Steps
 from penstock._fetch.limits import Deadline
 from penstock._fetch.scheduler import ReadAhead, Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
 from penstock.model import Request, Response
 from penstock.testing import FakeClock
+from penstock.verdicts import Accept
 
 
 def a_call(name: str) -> Call:
@@ -21,7 +22,7 @@ def a_call(name: str) -> Call:
 
 
 def an_answer(call: Call, size: int = 1) -> CallResult:
-    return CallResult(call=call, response=Response(status=200, body=b"x" * size, received_at=datetime.now(UTC)))
+    return Answered(call, Response(status=200, body=b"x" * size, received_at=datetime.now(UTC)), Accept())
 
 
 def name_of(result: CallResult | None) -> str:

@@ -116,7 +116,7 @@ class Job:
                 name="acme", connector=connector, settings=SourceSettings(base_url="https://acme.example")
             ),
             clock=self.clock,
-            emit=self.events.append,
+            log=SimpleNamespace(emit=self.events.append),
             send=self.retry_loop.run,
             signer=lambda: self.signer,
         )

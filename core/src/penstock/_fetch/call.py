@@ -34,25 +34,35 @@ class Call(NamedTuple):
     submits: bool = False
 
 
-class CallResult(NamedTuple):
+class Answered(NamedTuple):
     """
-    The result of a call: an accepted response, or the error after all retries. ``sent_at``: when the last attempt to
-    submit a report was sent; None: of another call, or not known, as from a recording.
+    The result of a call with a final verdict on its response. ``sent_at``: when the last attempt to submit a report was
+    sent; None: of another call, or not known, as from a recording.
     """
 
     call: Call
-    response: Response | None = None
-    verdict: Accept | Refuse | Skip | None = None
+    response: Response
+    verdict: Accept | Refuse | Skip
     answer: Answer = Answer()
     digest: int | None = None
-    error: BaseException | None = None
     sent_at: datetime | None = None
 
 
-def with_response(result: CallResult | None) -> CallResult:
-    """The result of a call with a response, of any verdict. Raises the error of a call without one."""
+class Failed(NamedTuple):
+    """The result of a call that failed: its error after all retries, and the last response, if there was one."""
+
+    call: Call
+    error: BaseException
+    response: Response | None = None
+
+
+CallResult = Answered | Failed
+
+
+def answered(result: CallResult | None) -> Answered:
+    """The result of a call. Raises the error of one that failed."""
     assert result is not None
-    if result.error is not None:
+    if isinstance(result, Failed):
         raise result.error
     return result
 

@@ -11,21 +11,20 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Call, CallResult, Failed, answered
 from penstock._fetch.exchange_recording import ExchangeRecording
 from penstock._fetch.limits import Deadline, Parking, RateLimit, RetryBudget, default_deadline
 from penstock._fetch.peers import Peers
-from penstock._fetch.read_operation import ReadLog, ReadOperation
+from penstock._fetch.read_operation import ReadOperation, count_call
 from penstock._fetch.retry import Operation, Result, RetryLoop
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import SourceJudge
 from penstock._plugins.plugin_errors import FAILURES
-from penstock._run_report.report import RunReport
+from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import ParkedError
-from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Unsigned
 from penstock.verdicts import Accept, Skip, Verdict
@@ -38,11 +37,10 @@ class SourceClient:
     """
 
     source: ConfiguredSource
+    log: RunLog
     clock: Clock
     retry_budget: RetryBudget
     deadline: Deadline = default_deadline
-    run_report: RunReport | None = None
-    emit: OnEvent = ignore
     recording: ExchangeRecording | None = None  # of a run that is recorded or replayed
     peers: Peers = field(factory=Peers)
     concurrency: int = field(init=False)
@@ -51,7 +49,6 @@ class SourceClient:
     working_credentials: set[str | None] = field(factory=set, init=False)  # by owner: a request with them was accepted
     _policy: RetryPolicy = field(init=False)
     _judge: SourceJudge = field(init=False)
-    _log: ReadLog = field(init=False)
     _transport: Transport = field(init=False)
     _make_call: Callable[[Call], CallResult] = field(init=False)  # recorded, if the run is
     _retry_loops: dict[str | None, RetryLoop] = field(factory=dict, init=False)
@@ -65,7 +62,6 @@ class SourceClient:
         self.parking = Parking(on_park=partial(peers.parked, source.name))
         self._policy = _policy_of(source)
         self._judge = SourceJudge(source.connector)
-        self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
         self._make_call = (
             self._call_provider if self.recording is None else partial(self._call_recorded, self.recording)
@@ -112,15 +108,14 @@ class SourceClient:
     def fetch(self, call: Call) -> CallResult:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         result = self._make_call(call)
-        response = result.response
-        if result.error is not None or response is None:
+        if isinstance(result, Failed):
             return result
         if isinstance(result.verdict, (Accept, Skip)) and call.request.credentials:
             owner = self.source.credentials_of(call.account)
             if owner not in self.working_credentials:
                 self.working_credentials.add(owner)
                 self.peers.credentials_worked(self.source.name, owner)
-        self._log.count(call, bytes=response.size)
+        count_call(self.log, call, bytes=result.response.size)
         if call.digest and isinstance(result.verdict, Accept):
             return result._replace(digest=digest_of(result.answer))
         return result
@@ -131,14 +126,14 @@ class SourceClient:
 
     def _call_provider(self, call: Call) -> CallResult:
         """The result of a call to the provider."""
-        read = ReadOperation(call, self._judge, self._log, self.parking, self.clock)
+        read = ReadOperation(call, self._judge, self.log, self.parking, self.clock)
         try:
             self.parking.check()  # before it waits for its turn
             return self._retry_loop_for(call.account).run(read)
         except FAILURES as error:  # handed to the task, which decides what becomes of it
             if isinstance(error, ParkedError):
                 self.parking.park(error)
-            return CallResult(call=call, response=read.response, error=error)
+            return Failed(call, error, read.response)
 
     def _call_recorded(self, recording: ExchangeRecording, call: Call) -> CallResult:
         """The result of a call, which is recorded, or replayed."""
@@ -147,17 +142,15 @@ class SourceClient:
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
         self.parking.check()
-        self._log.count(call, requests=1)
+        count_call(self.log, call, requests=1)
         return self._judge(call, response)
 
     def _send_login(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, decoder=None, lenient=True)
         retry_loop = self._new_retry_loop(Signer(Unsigned(), self._send_login, self.clock))
-        login = ReadOperation(call, self._judge.judge_login, self._log, self.parking, self.clock)
-        response = retry_loop.run(login).response
-        assert response is not None, "a result without an error has a response"
-        return response
+        login = ReadOperation(call, self._judge.judge_login, self.log, self.parking, self.clock)
+        return answered(retry_loop.run(login)).response
 
     def close(self) -> None:
         self._transport.close()

@@ -9,30 +9,21 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, CallResult, JudgeCall
+from penstock._fetch.call import Answered, Call, CallResult, Failed, JudgeCall
 from penstock._fetch.limits import Parking
 from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation
-from penstock._run_report.report import RunReport
+from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError
-from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response
 from penstock.redact import mask
 from penstock.verdicts import Retry, Verdict
 
 
-@define(eq=False, repr=False)
-class ReadLog:
-    """The requests of one source in the run report, and where its events go."""
-
-    source: str
-    run_report: RunReport | None = None  # counts the requests of streams
-    emit: OnEvent = ignore
-
-    def count(self, call: Call, **amounts: int) -> None:
-        """Add to the figures of the call's stream."""
-        if call.stream is not None and self.run_report is not None:
-            self.run_report.count(self.source, call.stream.name, **amounts)
+def count_call(log: RunLog, call: Call, **amounts: int) -> None:
+    """Add to the counts of the call's stream, if it has one."""
+    if call.stream is not None:
+        log.run_report.count(log.source, call.stream.name, **amounts)
 
 
 @define(eq=False, repr=False)
@@ -41,7 +32,7 @@ class ReadOperation(Operation[CallResult]):
 
     call: Call
     judge_call: JudgeCall
-    log: ReadLog
+    log: RunLog
     parking: Parking
     clock: Clock
     response: Response | None = field(default=None, init=False)  # the last one
@@ -55,7 +46,7 @@ class ReadOperation(Operation[CallResult]):
     def on_send(self) -> None:
         """Count the request before it leaves: whether a response comes is not known yet."""
         self.parking.check()
-        self.log.count(self.call, requests=1)
+        count_call(self.log, self.call, requests=1)
         if self.call.submits:
             self.sent_at = self.clock.now()
 
@@ -82,10 +73,8 @@ class ReadOperation(Operation[CallResult]):
         except REPEATED_AFTER as error:
             verdict, answer = Retry(error), Answer()
         if isinstance(verdict, Retry):
-            return verdict, CallResult(call=self.call, response=response)
-        return verdict, CallResult(
-            call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at
-        )
+            return verdict, Failed(self.call, verdict.error, response)
+        return verdict, Answered(self.call, response, verdict, answer, sent_at=self.sent_at)
 
     def on_no_response(self, error: PenstockError) -> Retry:
         """A read may always be repeated."""
@@ -96,7 +85,7 @@ class ReadOperation(Operation[CallResult]):
     def on_retry(self, failed: FailedAttempt) -> None:
         """The error of the last attempt is reported by its task."""
         stream = self.call.stream.name if self.call.stream is not None else None
-        self.log.count(self.call, retries=1)
+        count_call(self.log, self.call, retries=1)
         self.log.emit(failed.event(self.log.source, stream, self.request))
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, CallResult, Pause, Steps
+from penstock._fetch.call import Call, CallResult, Failed, Pause, Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline, default_deadline
 from penstock._plugins.plugin_errors import FAILURES
@@ -131,7 +131,7 @@ class ClientQueue:
             try:
                 result = self._fetch(pending_call.call)
             except BaseException as error:  # the task raises it: a thread that ended would be waited for
-                result = CallResult(call=pending_call.call, error=error)
+                result = Failed(pending_call.call, error)
             self._results.put((pending_call, result))
 
 

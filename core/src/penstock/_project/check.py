@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call
+from penstock._fetch.call import Call, Failed
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
 from penstock._plan.selection import chosen_streams
@@ -19,6 +19,7 @@ from penstock._plugins.plugin_errors import connector_errors
 from penstock._plugins.sink_calls import open_readonly
 from penstock._project.selected_jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import AddNotice, Notices, Setup
+from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
@@ -143,7 +144,7 @@ def check_credentials(source: ConfiguredSource, clock: Clock) -> str:
             "that records nothing, so the credentials were not tried."
         )
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
-    client = SourceClient(source, clock=clock, retry_budget=RetryBudget(retries=0))
+    client = SourceClient(source, RunLog.without_run(source.name), clock=clock, retry_budget=RetryBudget(retries=0))
     with_credentials: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None
     ]
@@ -168,11 +169,11 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
     result = client.fetch(Call(request=request, decoder=None, lenient=True, account=account))
-    if isinstance(result.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
-        raise AuthenticationError(f"{result.error}\nSigned was: {signed}")
-    if isinstance(result.error, (ThrottledError, ServerError, ParkedError)):
-        return f"{name}: not checked, the provider is busy ({result.error}). Try again later"
-    if result.error is not None:
+    if isinstance(result, Failed):
+        if isinstance(result.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
+            raise AuthenticationError(f"{result.error}\nSigned was: {signed}")
+        if isinstance(result.error, (ThrottledError, ServerError, ParkedError)):
+            return f"{name}: not checked, the provider is busy ({result.error}). Try again later"
         raise result.error
     if isinstance(result.verdict, Refuse):
         raise result.verdict.error

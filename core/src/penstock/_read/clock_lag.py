@@ -5,7 +5,7 @@ How old a response is by our clock: a cache may be old, and the provider's clock
 import re
 from datetime import timedelta
 
-from penstock._fetch.call import CallResult
+from penstock._fetch.call import Answered
 from penstock.model import http_date
 
 NOTED_BEHIND = timedelta(days=2)
@@ -15,13 +15,13 @@ FARTHEST_BEHIND = timedelta(days=31)
 _AGE = re.compile(r"[0-9]{1,9}")
 
 
-def clock_lag(result: CallResult) -> tuple[timedelta, str]:
+def clock_lag(result: Answered) -> tuple[timedelta, str]:
     """
     The age of a response by its Date header, which a cache keeps, or by its Age header, and a note on an old Date
     header. Zero for a download without credentials.
     """
     response = result.response
-    if response is None or not result.call.request.credentials:
+    if not result.call.request.credentials:
         return timedelta(0), ""
     headers = dict(reversed(response.headers))  # the first of each name
     age = headers.get("age", "")

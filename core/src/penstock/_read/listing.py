@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field, frozen
 
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Answered, Call
 from penstock._plan.plan import PlannedSlice
 from penstock._read.context import SliceContext
 from penstock._read.listing_checks import ListingChecks
@@ -59,13 +59,12 @@ class Listing:
     request: Request
     decoder: BodyDecoder
     is_first_reading: bool = False
-    polled: CallResult | None = None
+    polled: Answered | None = None
     file_digests: set[int] | None = None
     paginator: Paginator = field(init=False)
     checks: ListingChecks = field(init=False)
     first_calls: tuple[Call, ...] = field(default=(), init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
-    has_ended: bool = field(default=False, init=False)  # whether no page comes after the last one
     _first: Page | None = field(default=None, init=False)
     _left: int = field(default=0, init=False)  # pages requested at once, after the first, that have not come
     _restarted: bool = field(default=False, init=False)  # another first page was requested in place of a refused one
@@ -81,9 +80,8 @@ class Listing:
         else:
             self.first_calls = self.calls([self.paginator.first(self.request)])
 
-    def take_polled(self) -> CallResult:
-        """The first page, which the response to a poll contains."""
-        assert self.polled is not None
+    def take_polled(self) -> Answered | None:
+        """The first page, where the response to a poll contains it and it was not taken yet."""
         polled, self.polled = self.polled, None
         return polled
 
@@ -99,7 +97,7 @@ class Listing:
             calls.append(call_of(self.context.planned, request, self.decoder, digest=digest))
         return tuple(calls)
 
-    def add_digest(self, result: CallResult) -> bool:
+    def add_digest(self, result: Answered) -> bool:
         """
         Record the digest of a page, if it was computed. Returns whether an earlier page had the same records.
         Raises BrokenBodyError for a file whose contents another file of the report has.
@@ -116,7 +114,7 @@ class Listing:
             self.file_digests.add(result.digest)
         return self.checks.add_digest(result.digest)
 
-    def add(self, result: CallResult, loaded: LoadedPage, *, repeat: bool) -> Page:
+    def add(self, result: Answered, loaded: LoadedPage, *, repeat: bool) -> Page:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
@@ -142,14 +140,13 @@ class Listing:
         """Whether the provider cut the listing at its ceiling, as far as the page read last shows."""
         return self.last is not None and self.paginator.reached_ceiling(self.last)
 
-    def calls_after(self, page: Page) -> tuple[Call, ...]:
+    def calls_after(self, page: Page) -> tuple[Call, ...] | None:
         """
         The calls to make after this page: all further ones at once where the first page states their number, else the
-        next one. Empty where the next page was requested already, and after the last page.
+        next one. Empty where the next page was requested already; None after the last page.
         """
         if self.context.components.is_one_page:
-            self.has_ended = True
-            return ()
+            return None
         if page is self._first:
             return self._calls_after_first(page)
         if self._left > 1:
@@ -157,7 +154,7 @@ class Listing:
             return ()
         return self._next_call(page, self.paginator.beyond if self._left else self.paginator.next)
 
-    def _calls_after_first(self, page: Page) -> tuple[Call, ...]:
+    def _calls_after_first(self, page: Page) -> tuple[Call, ...] | None:
         later_pages = self.paginator.rest(page)
         if later_pages is None:
             return self._next_call(page, self.paginator.next)
@@ -168,23 +165,22 @@ class Listing:
         self._left = len(later_pages)
         return self.calls(later_pages)
 
-    def _next_call(self, page: Page, following: Callable[[Page], Request | None]) -> tuple[Call, ...]:
-        """The call of the page that ``following``, a method of the paginator, names; empty where it names none."""
+    def _next_call(self, page: Page, following: Callable[[Page], Request | None]) -> tuple[Call, ...] | None:
+        """The call of the page that ``following``, a method of the paginator, names; None where it names none."""
         request: Request | None = check_returned(
             following, following(page), Request | None, "page.request.with_param(...), or None"
         )
         self._left = 0
         if request is None:
-            self.has_ended = True
-            return ()
+            return None
         self.checks.check_end(request)
         return self.calls([request])
 
-    def calls_after_refusal(self, result: CallResult) -> tuple[Call, ...]:
-        """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
+    def calls_after_refusal(self, result: Answered) -> tuple[Call, ...] | None:
+        """The calls to make after a page was refused; None where the listing ends there. Else raises the refusal."""
         assert isinstance(result.verdict, Refuse)
         request, response = result.call.request, result.response
-        if response is None or self._left:
+        if self._left:
             raise result.verdict.error
         if self._first is None and not self._restarted:
             self._restarted = True
@@ -194,8 +190,7 @@ class Listing:
         if smaller is not None and smaller.identity != request.identity:
             return self.calls([smaller])
         if self._first is not None and self.paginator.ends(request, response):
-            self.has_ended = True
-            return ()
+            return None
         raise result.verdict.error
 
 

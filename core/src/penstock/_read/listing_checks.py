@@ -4,7 +4,7 @@ The counts of one listing, and the checks that its pages are consistent.
 
 from attrs import define, field
 
-from penstock._fetch.call import CallResult
+from penstock._fetch.call import Answered
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Page, Request
 
@@ -67,12 +67,11 @@ class ListingChecks:
         self.total = self.total if answer.total is None else answer.total
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
 
-    def add_page(self, result: CallResult, *, count: int, fresh: int, longest: int) -> Page:
+    def add_page(self, result: Answered, *, count: int, fresh: int, longest: int) -> Page:
         """
         Count a page of ``count`` elements, ``fresh`` of which no earlier page had. ``longest``: of the pages of this
         size, in all listings of the stream.
         """
-        assert result.response is not None
         if not self._pages:
             self._first_count = count
         self._pages += 1

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from penstock._decode import DecodedChunk, Requested, SliceKeys
-from penstock._fetch.call import CallResult
+from penstock._fetch.call import Answered
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.chunk_writer import ChunkWriter, HeldChunks
 from penstock._read.context import SliceContext
@@ -84,7 +84,7 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def load(self, slice_: Slice, result: CallResult, *, repeat: bool) -> LoadedPage:
+    def load(self, slice_: Slice, result: Answered, *, repeat: bool) -> LoadedPage:
         """
         Decode a page of this slice, the planned one or a part of it, and write its rows.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, CallResult, Pause, Steps, with_response
+from penstock._fetch.call import Answered, Call, Pause, Steps, answered
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
@@ -53,7 +53,7 @@ class ReportExpiredError(InconsistentReadError):
         )
 
 
-def check_rows(result: CallResult) -> None:
+def check_rows(result: Answered) -> None:
     """
     Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the decoder cannot
     read it, or where it states a failure: a poll is accepted whatever its body is, since only its last response has
@@ -133,7 +133,7 @@ class ReportsOnDemand:
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
-    def wait_until_ready(self, submission: Request) -> Steps[tuple[CallResult, Ready | Empty]]:
+    def wait_until_ready(self, submission: Request) -> Steps[tuple[Answered, Ready | Empty]]:
         """
         Wait until the report of this submission is ready: the result of its last poll, and its state. It is submitted
         again, once, if it is gone, or if it was adopted after its deadline and is still not ready.
@@ -147,7 +147,7 @@ class ReportsOnDemand:
         finally:
             self.log.emit({"event": "report_ready", "source": source, "stream": stream})
 
-    def _submit_and_poll(self, submission: Request) -> Steps[tuple[CallResult, Ready | Empty]]:
+    def _submit_and_poll(self, submission: Request) -> Steps[tuple[Answered, Ready | Empty]]:
         report = yield from self._adopt_or_submit(submission)
         late = self._age_s(report) >= self._times.deadline_s
         result, state = yield from self._poll_until_settled(submission, report)
@@ -162,7 +162,7 @@ class ReportsOnDemand:
         return result, ready
 
     def _check_settled(
-        self, submission: Request, report: PendingReport, result: CallResult, state: ReportState
+        self, submission: Request, report: PendingReport, result: Answered, state: ReportState
     ) -> Ready | Empty:
         """
         The state of a report after its last poll, with a note if it is an old one. Raises ReportError if it is not
@@ -197,11 +197,9 @@ class ReportsOnDemand:
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
-    def check_expired(self, result: CallResult) -> None:
+    def check_expired(self, result: Answered) -> None:
         """Raises ReportExpiredError where a page or download is refused since its report has expired."""
-        if not self.under_way or not isinstance(result.verdict, Refuse) or result.response is None:
-            return
-        if self.poller.expired(result.response):
+        if self.under_way and isinstance(result.verdict, Refuse) and self.poller.expired(result.response):
             raise ReportExpiredError(result.response)
 
     def drop_ready(self) -> None:
@@ -242,10 +240,9 @@ class ReportsOnDemand:
 
     def _submit(self, submission: Request) -> Steps[PendingReport]:
         call = call_of(self.planned, submission, None, lenient=True)
-        result = with_response((yield (call._replace(submits=True),)))
+        result = answered((yield (call._replace(submits=True),)))
         if isinstance(result.verdict, Refuse):
             raise result.verdict.error
-        assert result.response is not None
         try:
             handle = check_returned(self.poller.handle, self.poller.handle(result.response), str, "the id as a text")
         except BrokenBodyError as error:
@@ -317,7 +314,7 @@ class ReportsOnDemand:
 
     # --- polled -------------------------------------------------------------------------------------------------------
 
-    def _poll_until_settled(self, submission: Request, report: PendingReport) -> Steps[tuple[CallResult, ReportState]]:
+    def _poll_until_settled(self, submission: Request, report: PendingReport) -> Steps[tuple[Answered, ReportState]]:
         """Poll the report's state until it is not waiting any more. Each pause is 1.5 times the last."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
@@ -325,8 +322,7 @@ class ReportsOnDemand:
         pause_s, noted_state, broken_polls = times.first_s or PAUSE_S, "", 0
         began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
-            result = with_response((yield (self._poll_call(submission, report),)))
-            assert result.response is not None
+            result = answered((yield (self._poll_call(submission, report),)))
             if isinstance(result.verdict, Refuse) and result.response.status not in NO_SUCH_REPORT:
                 raise result.verdict.error
             age_s = max(self._age_s(report), self.clock.monotonic() - began_s)
@@ -369,11 +365,11 @@ class ReportsOnDemand:
         return (self.clock.now() - report.submitted_at).total_seconds()
 
 
-def _last_state(state: Waiting, result: CallResult) -> str:
+def _last_state(state: Waiting, result: Answered) -> str:
     """What the last poll showed, for a message."""
     if state.note:
         return f"; its state is {state.note!r}, which the poller does not know"
-    body = "" if result.response is None else result.response.text(100)
+    body = result.response.text(100)
     return f"; the last poll was answered with {body}" if body else ""
 
 

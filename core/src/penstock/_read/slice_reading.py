@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 from attrs import define, evolve
 
-from penstock._fetch.call import Call, CallResult, Steps, with_response
+from penstock._fetch.call import Answered, Call, CallResult, Steps, answered
 from penstock._plan.dependencies import ParentReading
 from penstock._read.ceilings import CeilingReachedError, Ceilings, HalvesNeededError, SlicePart
 from penstock._read.chunk_writer import HeldChunks
@@ -160,11 +160,12 @@ class SliceReading:
         Read the pages of a listing; ``calls``: those to make for the first. Raises CeilingReachedError, after the first
         page where that shows it.
         """
-        while not listing.has_ended:
+        following: tuple[Call, ...] | None = calls
+        while following is not None:
             # 3. Fetch a page, or its refusal.
-            result = listing.take_polled() if listing.polled is not None else self._received((yield calls))
+            result = listing.take_polled() or self._received((yield following))
             if isinstance(result.verdict, Refuse):
-                calls = listing.calls_after_refusal(result)
+                following = listing.calls_after_refusal(result)
                 continue
             listing.checks.check_stated(result.answer)  # 4. Compare it with the pages before it.
             repeat = listing.add_digest(result)
@@ -172,7 +173,7 @@ class SliceReading:
             page = listing.add(result, loaded, repeat=repeat)
             if slice_part.may_halve and page.index == 0 and listing.reached_ceiling:
                 raise CeilingReachedError
-            calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
+            following = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
         if slice_part.may_halve and listing.reached_ceiling:
             raise CeilingReachedError
 
@@ -221,7 +222,7 @@ class SliceReading:
         requests: Sequence[Request],
         decoder: BodyDecoder,
         *,
-        polled: CallResult | None = None,
+        polled: Answered | None = None,
         file_digests: set[int] | None = None,
     ) -> deque[Listing]:
         """A listing of each request; ``polled``: the response to a poll that contains its first page."""
@@ -240,18 +241,18 @@ class SliceReading:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _received(self, fetched: CallResult | None) -> CallResult:
+    def _received(self, fetched: CallResult | None) -> Answered:
         """
-        A page that the client signed, sent, judged and retried, or its refusal. Raises the error of a call without a
-        response, and ReportExpiredError where a refusal means that the report of the page has expired.
+        A page that the client signed, sent, judged and retried, or its refusal. Raises the error of a call that failed,
+        and ReportExpiredError where a refusal means that the report of the page has expired.
         """
-        result = with_response(fetched)
+        result = answered(fetched)
         self._record_clock_lag(result)
         if self.on_demand is not None:
             self.on_demand.check_expired(result)
         return result
 
-    def _record_clock_lag(self, result: CallResult) -> None:
+    def _record_clock_lag(self, result: Answered) -> None:
         """Record how old a response is by our clock."""
         lag, note = clock_lag(result)
         self.counts.clock_lag = max(self.counts.clock_lag, lag)
@@ -259,7 +260,7 @@ class SliceReading:
             stream = self.context.planned.stream.name
             self.context.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
-    def _load(self, slice_: Slice, result: CallResult, *, repeat: bool) -> LoadedPage:
+    def _load(self, slice_: Slice, result: Answered, *, repeat: bool) -> LoadedPage:
         """Load a page; one without a record (Skip) has no elements. Raises BrokenPageError if it cannot be decoded."""
         if isinstance(result.verdict, Skip):
             self.context.note(f"{result.verdict.reason} ({result.call.request})")

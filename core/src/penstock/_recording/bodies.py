@@ -14,12 +14,12 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Answered, Call, CallResult, Failed
 from penstock._recording.masking import Fields, Masking, replaced_json, text_of
 from penstock.connector import Stream
 from penstock.envelope import GZIP, ZIP, utf8_body
 from penstock.errors import BrokenBodyError
-from penstock.model import Request, Response
+from penstock.model import Items, Request, Response
 from penstock.redact import mask
 from penstock.verdicts import Refuse
 
@@ -40,10 +40,20 @@ class Exchange:
     @property
     def has_records(self) -> bool:
         """Whether records are in the response. The response to a submission or a poll has the state of the report."""
-        response, items = self.result.response, self.result.answer.items
-        if response is not None and response.file is not None:
+        if self.result.response is not None and self.result.response.file is not None:
             return True
-        return any(not self.call.lenient or item.format != "object" for item in items)
+        return any(not self.call.lenient or item.format != "object" for item in self.items)
+
+    @property
+    def items(self) -> Iterable[Items]:
+        return self.result.answer.items if isinstance(self.result, Answered) else ()
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the call failed, or why its response is refused."""
+        if isinstance(self.result, Failed):
+            return self.result.error
+        return self.result.verdict.error if isinstance(self.result.verdict, Refuse) else None
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -76,14 +86,14 @@ class Bodies:
 
     def kept_body(self, exchange: Exchange) -> Body:
         """The body of a response as it is kept."""
-        response, answer, stream = exchange.result.response, exchange.result.answer, exchange.call.stream
+        response, stream = exchange.result.response, exchange.call.stream
         assert response is not None
         if stream is None:
             return self._without_secrets(response)
         fields = self._fields_of(exchange.source, stream)
         if self.full and not fields.has_secrets:
             return self._without_secrets(response)
-        items = answer.items if exchange.has_records else ()
+        items = exchange.items if exchange.has_records else ()
         formats = {item.format for item in items}
         keyed_by = fields.stamped.get(getattr(exchange.call.decoder, "keyed_by", None) or "")
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
@@ -98,9 +108,7 @@ class Bodies:
             return self._shortened(response)
         if raw.lstrip()[:1] not in (b"{", b"["):
             return self._shortened(response) if not formats else self.left_out(_NOT_MASKABLE)
-        verdict = exchange.result.verdict
-        problem = verdict.error if isinstance(verdict, Refuse) else exchange.result.error
-        unread = isinstance(problem, BrokenBodyError)
+        unread = isinstance(exchange.error, BrokenBodyError)
         body = Body(suffix=".json", measured=response.measured)
         stamps = getattr(exchange.call.decoder, "stamps", {})
         records = None if unread else tuple(items)
@@ -128,7 +136,7 @@ class Bodies:
         coding = getattr(exchange.call.decoder, "encoding", None) or "utf-8"
         body = Body(suffix=".csv", measured=True)
         files: dict[str, io.BytesIO] = {}
-        for item in exchange.result.answer.items:
+        for item in exchange.items:
             if item.path not in files:
                 files[item.path] = io.BytesIO()
                 if item.format == "csv":
@@ -152,7 +160,7 @@ class Bodies:
 
     def _json_of_file(self, exchange: Exchange, fields: Fields) -> Body:
         """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
-        items = tuple(exchange.result.answer.items)
+        items = tuple(exchange.items)
         if len(items) != 1 or items[0].format not in ("array", "object"):
             return self.left_out(_NOT_MASKABLE)
         body = Body(suffix=".json")

@@ -24,7 +24,7 @@ from attrs import define, evolve, field
 
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, CallResult, JudgeCall
+from penstock._fetch.call import Call, CallResult, Failed, JudgeCall
 from penstock._recording.bodies import Bodies, Body, Downloads, Exchange
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json
@@ -143,7 +143,7 @@ class Recorder:
             try:
                 self._note_masked_values(call.request)
             except OSError as error:
-                return CallResult(call=call, error=self._unwritable(error))
+                return Failed(call, self._unwritable(error))
         result = send()
         exchange = Exchange(number=number, source=source, call=call, result=result)
         response = result.response
@@ -160,7 +160,7 @@ class Recorder:
                     exchange, bodies.kept_body(exchange) if exchange.has_records else bodies.left_out(_TOO_MANY)
                 )
             except OSError as error:
-                return CallResult(call=call, error=self._unwritable(error))
+                return Failed(call, self._unwritable(error))
         return result
 
     def _body_without_records(self, exchange: Exchange) -> Body:
@@ -218,7 +218,7 @@ class Recorder:
         return None if new == text else json.dumps(new).encode() if token[:1] == b'"' else new.encode()
 
     def _write(self, exchange: Exchange, body: Body) -> None:
-        call, response, error = exchange.call, exchange.result.response, exchange.result.error
+        call, response, error = exchange.call, exchange.result.response, exchange.error
         stem = f"{exchange.number:05d}{f'-{call.stream.name}' if call.stream is not None else ''}"
         folder = self.folder / quote(exchange.source.name, safe="")
         about: dict[str, Any] = {

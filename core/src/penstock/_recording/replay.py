@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START_BYTES, SPOOL_BYTES
-from penstock._fetch.call import Call, CallResult, JudgeCall
+from penstock._fetch.call import Answered, Call, CallResult, Failed, JudgeCall
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
@@ -107,14 +107,12 @@ class Recording:
                 "--full: then it has no final days, and a replay of it takes no --full. Record again with the options "
                 "of the replay."
             )
-            return CallResult(call=call, error=TransportError(seen, advice).at(request=call.request))
+            return Failed(call, TransportError(seen, advice).at(request=call.request))
         if "error" in about:
-            return CallResult(
-                call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request)
-            )
+            return Failed(call, TransportError(f"as recorded: {about['error']}").at(request=call.request))
         if "withheld" in about:
             why = f"the recording lacks the body of {path.name}: {about['withheld']}"
-            return CallResult(call=call, error=ProviderError(why))
+            return Failed(call, ProviderError(why))
         body = path.with_name(about["body"])
         size = body.stat().st_size if body.is_file() else None
         if size != about["bytes"]:
@@ -123,15 +121,15 @@ class Recording:
                 f"the recording is damaged: {body} {seen}, and {about['bytes']} bytes were written. Copy it again, "
                 f'or, if you edited it, correct "bytes" in {path.name}'
             )
-            return CallResult(call=call, error=ProviderError(why))
+            return Failed(call, ProviderError(why))
         response = self._response(body, about, call, source.settings.max_report_mib << 20)
         try:
             verdict, answer = judge(call, response)
         except Exception as error:
-            return CallResult(call=call, response=response, error=error)
+            return Failed(call, error, response)
         if isinstance(verdict, Retry):
-            return CallResult(call=call, response=response, error=verdict.error)
-        return CallResult(call=call, response=response, verdict=verdict, answer=answer)
+            return Failed(call, verdict.error, response)
+        return Answered(call, response, verdict, answer)
 
     @staticmethod
     def _response(path: Path, about: Mapping[str, Any], call: Call, max_unpacked_bytes: int) -> Response:

@@ -75,11 +75,10 @@ class RunContext:
             if source.name not in self.clients:
                 self.clients[source.name] = SourceClient(
                     source,
+                    RunLog(source.name, self.run_report, self.emit),
                     clock=self.clock,
                     retry_budget=self.retry_budget,
                     deadline=self.deadline,
-                    run_report=self.run_report,
-                    emit=self.emit,
                     recording=self.recording,
                     peers=self.peers,
                 )

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import PenstockError
-from penstock.events import Note, OnEvent, PartitionDelivered
+from penstock.events import Note, OnEvent, PartitionDelivered, ignore
 from penstock.ledger_interface import LedgerEntry, restated_sums
 from penstock.model import Rejected
 from penstock.redact import mask
@@ -27,6 +27,11 @@ class RunLog:
     run_report: RunReport
     emit: OnEvent
     _noted: set[Hashable] = field(factory=set, init=False)
+
+    @classmethod
+    def without_run(cls, source: str, emit: OnEvent = ignore) -> "RunLog":
+        """The log of requests that are of no run."""
+        return cls(source, RunReport(run_id=""), emit)
 
     def stream(self, name: str) -> StreamCounts:
         """The counts of a stream."""

@@ -19,6 +19,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
 from penstock._plugins.plugin_errors import connector_errors, sink_errors
+from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey
@@ -198,9 +199,9 @@ class ActionJob:
             self._copy.unlink(missing_ok=True)
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        retry_budget = RetryBudget(retries=math.inf)
+        log, retry_budget = RunLog.without_run(self.source.name, emit), RetryBudget(retries=math.inf)
         with connector_errors(self.source.connector.name):
-            client = SourceClient(self.source, clock=self.clock, retry_budget=retry_budget, emit=emit)
+            client = SourceClient(self.source, log, clock=self.clock, retry_budget=retry_budget)
         self.stack.callback(client.close)
         return client
 

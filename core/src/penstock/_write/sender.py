@@ -237,7 +237,7 @@ class WriteOperation(Operation[Sequence[Receipt]]):
         raise error
 
     def on_retry(self, failed: FailedAttempt) -> None:
-        self.client.emit(failed.event(self.client.source.name, None, self.request))
+        self.client.log.emit(failed.event(self.client.source.name, None, self.request))
 
     def on_give_up(self, verdict: Retry, error: PenstockError) -> Sequence[Receipt]:
         """An error of the credentials or of the way there ends the job; any other refusal is of these rows."""

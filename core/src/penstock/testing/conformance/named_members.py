@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Answered, Call, CallResult
 from penstock._read.components import components_of
 from penstock.envelope import Envelope
 from penstock.names import did_you_mean
@@ -40,8 +40,9 @@ class NamedMembers(InMemoryLog):
         self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: Callable[..., Any]
     ) -> CallResult:
         result, stream, envelope = send(), call.stream, call.decoder
-        good = isinstance(result.verdict, Accept) and result.response is not None and not result.answer.problem
-        if not good or stream is None or not isinstance(envelope, Envelope):
+        if not isinstance(result, Answered) or not isinstance(result.verdict, Accept) or result.answer.problem:
+            return result
+        if stream is None or not isinstance(envelope, Envelope):
             return result
         paginator = components_of(source, stream, ()).paginator
         options: dict[str, Any] = {"total": envelope.total, "pages": envelope.pages}
@@ -50,7 +51,7 @@ class NamedMembers(InMemoryLog):
         paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
         self.named[stream.name] = {name: value for name, value in paths.items() if value}
         if self.named[stream.name]:
-            in_answer = set(_member_paths((result.response and result.response.members()) or {}))
+            in_answer = set(_member_paths(result.response.members() or {}))
             self.members.setdefault(stream.name, set()).update(in_answer)
             self.present |= {(stream.name, name) for name, value in paths.items() if not in_answer.isdisjoint(value)}
         return result

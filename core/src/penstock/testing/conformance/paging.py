@@ -10,7 +10,7 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, CallResult
+from penstock._fetch.call import Answered, Call, CallResult
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run_report.report import RunReport
@@ -87,7 +87,9 @@ class _MovedRecord(InMemoryLog):
         self, source: ConfiguredSource, call: Call, send: Callable[[], CallResult], judge: Callable[..., Any]
     ) -> CallResult:
         result, first, stream = send(), self.pages.first_of(call.request.identity), call.stream
-        if first is None or stream is None or stream.poller is not None:  # a report does not move while it is read
+        if not isinstance(result, Answered) or first is None or stream is None:
+            return result
+        if stream.poller is not None:  # a report does not move while it is read
             return result
         former = next(iter(first.answer.items), None)
         items = tuple(result.answer.items)
