@@ -225,27 +225,31 @@ class Scheduler:
         ``idle`` is called before the loop waits for longer than ``SOON_S``.
         """
         try:
-            while True:
-                if self.deadline.run_is_ending:
-                    return self._end_all()
-                self._receive_all()
-                self._dispatch_all()  # before resuming: decoding and writing take a while
-                if self._resumable:
-                    self._resume_next()
-                elif self._active or self.read_ahead.under_way:
-                    self._wait(idle)
-                elif any(client_queue.waiting for client_queue in self._client_queues.values()):
-                    continue  # a task that ended at once added them for another client
-                elif self._blocked:
-                    # Nothing is left that could release these: each fails, with the reason why it cannot start.
-                    self.release(next(iter(self._blocked)))
-                else:
+            while not self.deadline.run_is_ending:
+                if not self._step(idle):
                     return None
+            return self._end_all()
         finally:
             for client_queue in self._client_queues.values():
                 client_queue.stop_threads()
             self._client_queues.clear()
             self._released.clear()  # a key may hold a job, with its target
+
+    def _step(self, idle: Callable[[], None]) -> bool:
+        """Start and resume what can be, else wait. Returns False where no task is left."""
+        self._receive_all()
+        self._dispatch_all()  # before resuming: decoding and writing take a while
+        if self._resumable:
+            self._resume_next()
+        elif self._active or self.read_ahead.under_way:
+            self._wait(idle)
+        # A task that ended at once may have added some for another client.
+        elif not any(client_queue.waiting for client_queue in self._client_queues.values()):
+            if not self._blocked:
+                return False
+            # Nothing is left that could release these: each fails, with the reason why it cannot start.
+            self.release(next(iter(self._blocked)))
+        return True
 
     # --- dispatching ------------------------------------------------------------------------------------------------
 
