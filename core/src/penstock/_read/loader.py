@@ -12,13 +12,11 @@ from penstock._fetch.call import Answered
 from penstock._plugins.plugin_errors import FAILURES, raise_sink_error
 from penstock._read.chunk_writer import ChunkWriter, HeldChunks
 from penstock._read.context import SliceContext
-from penstock._read.counts import PartitionCounts
 from penstock._read.listing import LoadedPage
 from penstock._read.result import LoadedPartition
 from penstock._read.slice_counts import SliceCounts
 from penstock.errors import BrokenPageError, wrong_return
 from penstock.model import Answer, Partition, Request, Slice
-from penstock.sinks import Writer
 
 
 @define(eq=False, repr=False)
@@ -32,30 +30,32 @@ class Loader:
     counts: SliceCounts
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     slice_keys: SliceKeys = field(factory=SliceKeys, init=False)
-    _writer: ChunkWriter = field(init=False)
     output: ChunkWriter | HeldChunks = field(init=False)  # the writer, or what holds the chunks before it
+    _writer: ChunkWriter = field(init=False)
 
-    def begin(self) -> None:
-        """Open a writer and start the counts of every partition."""
-        target, planned, partitions = self.context.target, self.context.planned, self.counts.partitions
-        layouts = self.context.components.row_builder.layouts
-        for partition in planned.partitions:
-            writer: Writer | None = None
-            if target is not None:
-                try:
-                    writer = target.begin(layouts, partition)
-                except FAILURES as error:  # no context manager: it would cost each partition some ten calls
-                    raise_sink_error(error, type(target).__name__)
-                if writer is None:
-                    raise wrong_return(target.begin, None, "the writer of the partition")
-            partitions[partition] = LoadedPartition(PartitionCounts(), writer)
-        by_day: dict[date, Partition] = {}
-        if len(partitions) > 1:
-            by_day = dict(zip(planned.slice.days, planned.partitions, strict=True))
-        self._writer = ChunkWriter(self.context, self.counts, by_day, partitions[planned.partitions[0]])
-        self.output = self._writer
+    def __attrs_post_init__(self) -> None:
+        planned = self.context.planned
         has_days = planned.stream.kind == "report" and planned.stream.day
         self.days = frozenset(planned.slice.days) if has_days else None
+        by_day: dict[date, Partition] = {}
+        if len(planned.partitions) > 1:
+            by_day = dict(zip(planned.slice.days, planned.partitions, strict=True))
+        loaded = [LoadedPartition() for _ in planned.partitions]
+        self.counts.partitions.update(zip(planned.partitions, loaded, strict=True))
+        self.output = self._writer = ChunkWriter(self.context, self.counts, by_day, loaded[0])
+
+    def begin(self) -> None:
+        """Open the writer of every partition."""
+        target, layouts = self.context.target, self.context.components.row_builder.layouts
+        if target is None:
+            return
+        for partition, loaded in self.counts.partitions.items():
+            try:
+                loaded.writer = target.begin(layouts, partition)
+            except FAILURES as error:  # no context manager: it would cost each partition some ten calls
+                raise_sink_error(error, type(target).__name__)
+            if loaded.writer is None:
+                raise wrong_return(target.begin, None, "the writer of the partition")
 
     def abort(self) -> None:
         """Drop everything that was loaded. A failure is noted only: the error that ended the read is reported."""

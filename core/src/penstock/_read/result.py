@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from attrs import define, field
+
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import sink_errors
 from penstock._read.counts import PartitionCounts
@@ -15,11 +17,12 @@ from penstock.model import Partition, Rejected
 from penstock.sinks import Writer
 
 
-class LoadedPartition(NamedTuple):
+@define(eq=False, repr=False)
+class LoadedPartition:
     """One partition that is being read: its counts, and its writer (None where nothing is written)."""
 
-    counts: PartitionCounts
-    writer: Writer | None
+    counts: PartitionCounts = field(factory=PartitionCounts)
+    writer: Writer | None = None
 
     def abort(self, sink: str) -> PenstockError | None:
         """
