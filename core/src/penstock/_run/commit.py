@@ -122,9 +122,7 @@ class Committer:
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
-        if missing := self._missing_measures.add(result):
-            result = result._replace(missing=missing)
-        self._commit_each(self._order.after_read(result))
+        self._commit_each(self._order.after_read(self._missing_measures.add(result)))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and commit the days that waited for it."""

@@ -30,12 +30,12 @@ class MissingMeasures:
     _present_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
     _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
 
-    def add(self, result: ReadResult) -> frozenset[str]:
+    def add(self, result: ReadResult) -> ReadResult:
         """
         Record from which day on this run has each measure, and which days have none: days come in any order, and those
-        of a group are not in the ledger yet. Returns the missing ones: the measures that no record of the slice has,
-        that earlier readings in the target have, and in place of which there are unknown members. The provider has
-        probably renamed theirs.
+        of a group are not in the ledger yet. Returns the result with its missing measures: those that no record of the
+        slice has, that earlier readings in the target have, and in place of which there are unknown members. The
+        provider has probably renamed theirs.
         """
         missing = result.absent & self._former_measures(result) if result.absent else result.absent
         stream, days = result.planned.stream.name, result.planned.slice.days
@@ -49,7 +49,7 @@ class MissingMeasures:
                 self._absent_on[stream, name] = max(
                     self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
                 )
-        return missing
+        return result._replace(missing=missing) if missing else result
 
     def _former_measures(self, result: ReadResult) -> frozenset[str]:
         """The measures that earlier readings of the stream in the target have; looked for once per run."""
