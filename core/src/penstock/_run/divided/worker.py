@@ -132,18 +132,9 @@ def work(assignment: Assignment, channel: Channel) -> Message:
         if source in task.marks
     }
     check_versions(task.versions)
-    clock = Clock()
-    end = clock.monotonic() + (LOST_HOST_S if task.may_be_replaced else 0.0)
     try:
         jobs = _jobs_of_shard(assignment)  # of a worker that joined the cluster late, too, which was not tried
-        while True:
-            try:
-                run_report = _run_shard(jobs, assignment, channel, clock, leases)
-                break
-            except LockHeldError:  # by the worker in whose place this one is
-                if clock.monotonic() >= end:
-                    raise
-                clock.sleep(LOCK_EVERY_S)
+        run_report = _run_when_unlocked(jobs, assignment, channel, leases)
     except PenstockError as error:
         return message_of(ShardResult(failed=str(error)))
     return message_of(ShardResult(report=run_report.as_data()))
@@ -158,6 +149,24 @@ def _jobs_of_shard(assignment: Assignment) -> list[ReadJob]:
         for job in task.jobs()
         if job.source.name in assignment.sources
     ]
+
+
+def _run_when_unlocked(
+    jobs: Sequence[ReadJob], assignment: Assignment, channel: Channel, leases: Mapping[str, int]
+) -> RunReport:
+    """
+    Run the jobs of a shard, when the worker in whose place this one is has left their locks. Raises LockHeldError where
+    they are held for longer, otherwise as :func:`_run_shard`.
+    """
+    clock = Clock()
+    end = clock.monotonic() + (LOST_HOST_S if assignment.task.may_be_replaced else 0.0)
+    while True:
+        try:
+            return _run_shard(jobs, assignment, channel, clock, leases)
+        except LockHeldError:
+            if clock.monotonic() >= end:
+                raise
+            clock.sleep(LOCK_EVERY_S)
 
 
 def _run_shard(
