@@ -174,9 +174,9 @@ def _execute(
 ) -> RunResult:
     """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""
     setup, name, jobs = prepared.setup, prepared.name, prepared.jobs
+    division = _division_of(setup, name, division, recorded=prepared.recording is not None)
     if division.shard is not None:
         jobs = _sharded(jobs, division.shard, add_notice)
-    actual_division = _division_of(setup, name, division, recorded=prepared.recording is not None)
     context = new_run(
         jobs,
         clock=prepared.clock,
@@ -189,12 +189,12 @@ def _execute(
         recording=prepared.recording,
     )
     try:
-        if not actual_division.has_workers:
+        if not division.has_workers:
             return RunResult.of(run_jobs(context))
         from penstock._project.workers import run_by_workers  # a run of one process starts without it
 
-        engine, workers = actual_division.engine, actual_division.workers
-        return RunResult.of(run_by_workers(setup, name, prepared.selection, context, engine, workers))
+        by_workers = run_by_workers(setup, name, prepared.selection, context, division.engine, division.workers)
+        return RunResult.of(by_workers)
     except UsageError:
         raise
     except PenstockError as error:
