@@ -14,11 +14,12 @@ from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import MAX_HOST_SKEW, same_settings
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery
-from penstock._plan.partition_planner import AccountPlan, PartitionPlanner, ReadRules
+from penstock._plan.partition_planner import AccountPlan, PartitionPlanner, ReadRules, day_partitions
 from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches
 from penstock._plan.window import RequestedDays, slice_bounds
+from penstock._plugins.plugin_errors import connector_errors
 from penstock._plugins.sink_calls import open_readonly
 from penstock.connector import Stream
 from penstock.ledger_interface import LedgerEntry, PendingReport
@@ -122,14 +123,16 @@ class Planner:
         """
         before, after = dict[str | None, Sequence[date]](), dict[str | None, Sequence[date]]()
         for account, window in self.requested_days.windows(stream, plans).items():
-            to_read = {partition.day for partition in plans[account].to_read}
             if window is None:
                 continue
+            to_read = plans[account].to_read
             day_before, day_after = window.since - timedelta(days=1), window.until + timedelta(days=1)
-            if window.since in to_read:
+            edges = day_partitions(stream, account, (window.since, window.until, day_after))
+            reads_first, reads_last, reads_after = [partition in to_read for _, partition in edges]
+            if reads_first:
                 before[account] = [day_before]
-            may_be_delivered = self.job.until is not None or "changed" in plans[account].to_read.values()
-            if may_be_delivered and window.until in to_read and day_after not in to_read:
+            may_be_delivered = self.job.until is not None or "changed" in to_read.values()
+            if may_be_delivered and reads_last and not reads_after:
                 after[account] = [day_after]
         had_before, had_after = (self._had_other_settings(stream, days) for days in (before, after))
         if not had_before and not had_after:
@@ -230,14 +233,15 @@ def plan_job(job: ReadJob, now: datetime) -> Plan:
     The plan of a job, as far as the target's ledger determines it.
 
     Raises UsageError for a window that the provider does not serve any more, TargetError for a target that cannot be
-    read.
+    read, PluginError for a defect of the connector.
     """
-    target = open_readonly(job.sink, job.source.name)
-    try:
-        return _plan(Planner(job, now, target))
-    finally:
-        if target is not None:
-            target.close()
+    with connector_errors(job.source.connector.name):
+        target = open_readonly(job.sink, job.source.name)
+        try:
+            return _plan(Planner(job, now, target))
+        finally:
+            if target is not None:
+                target.close()
 
 
 def _plan(planner: Planner) -> Plan:

@@ -11,7 +11,8 @@ from attrs import evolve, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import divide_by_names, unit_of_partition
 from penstock._plan.plan import Plan, PlannedPartition
-from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, plan_of, receivers_of
+from penstock._plan.planner import plan_job
+from penstock._project.selected_jobs import SelectedJobs, Selection, jobs_for, receivers_of
 from penstock._project.setup import AddNotice, Notices, Setup
 from penstock.errors import LockHeldError, SinkError, TargetError
 
@@ -108,7 +109,7 @@ def _plans(setup: Setup, name: str, selection: Selection, now: datetime, add_not
     for used in candidates:
         selected = jobs_for(setup, name, selection, now, add_notice, planning=True, used=used)
         try:
-            return _PlannedJobs(selected, [plan_of(job, now) for job in selected.jobs], used == candidates[0])
+            return _PlannedJobs(selected, [plan_job(job, now) for job in selected.jobs], used == candidates[0])
         except (TargetError, SinkError, LockHeldError) as error:
             if selected.sink is None or used == candidates[-1]:
                 raise

@@ -12,8 +12,6 @@ from attrs import field, frozen
 from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Notification, Pipeline
 from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Plan
-from penstock._plan.planner import plan_job
 from penstock._plan.read_job import ReadJob
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._plugins.plugin_errors import connector_errors
@@ -311,12 +309,6 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
         return PlanOnlySink()
     check_sink(selection.to)
     return selection.to
-
-
-def plan_of(job: ReadJob, now: datetime) -> Plan:
-    """The plan of a job; a defect of its connector is a PluginError."""
-    with connector_errors(job.source.connector.name):
-        return plan_job(job, now)
 
 
 def unnamed_error(config: Config, *, planning: bool) -> UsageError:

@@ -17,8 +17,9 @@ from attrs import frozen
 
 from penstock._config.target_text import secrets_in
 from penstock._plan.division import MAX_SHARDS, Division, Unit, divide, max_shards, unit_of_partition
+from penstock._plan.planner import plan_job
 from penstock._plan.read_job import ReadJob
-from penstock._project.selected_jobs import Selection, jobs_for, plan_of
+from penstock._project.selected_jobs import Selection, jobs_for
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
@@ -114,7 +115,7 @@ def _divide(context: RunContext, engine: Engine) -> Division:
     """Divide the planned partitions, each of the same weight."""
     weights: Counter[Unit] = Counter()
     for job in context.jobs:
-        plan = plan_of(job, context.started_at)
+        plan = plan_job(job, context.started_at)
         weights.update(unit_of_partition(job.source, planned.partition) for planned in plan.partitions)
     listed = [job.source.name for job in context.jobs if any(map(job.source.lister_of, job.chosen))]
     max_of_source = {job.source.name: max_shards(job.source) for job in context.jobs}
