@@ -153,6 +153,6 @@ def _dask(**options: Any) -> Any:
 
 @hookimpl
 def penstock_event(event: "Event") -> None:
-    from penstock_plugins.telemetry import follow
+    import penstock_plugins.telemetry
 
-    follow(event)
+    penstock_plugins.telemetry.follow(event)

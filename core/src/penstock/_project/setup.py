@@ -70,6 +70,8 @@ def window_of(since: date | str | None, until: date | str | None, today: date) -
 
 def unfailing(on_event: OnEvent) -> OnEvent:
     """The callback of a caller. Its exceptions are logged (the first as a warning) and change nothing."""
+    if on_event is ignore:
+        return ignore
     warned = False
 
     def guarded(event: Event) -> None:

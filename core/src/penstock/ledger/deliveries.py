@@ -92,34 +92,30 @@ class Deliveries(PartitionQueries):
     def _record(self, write: LedgerWrite) -> None:
         entry = write.entry
         files = files_text(write.files, in_place=write.state == "delivered")
-        values = {**write.values, "state": write.state, "files": files}
+        columns = {**write.values, "state": write.state, "files": files}
         if write.state == "intended":
             rejected = list(map(rejected_texts, entry.rejected_records))
-            changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
+            changes: dict[str, Any] = {"intent": encoded({"entry": columns, "rejected": rejected})}
             first = {**NOT_DELIVERED, **changes}  # of a partition without a row
         else:
-            first = changes = {**values, "intent": None}
+            first = changes = {**columns, "intent": None}
         if self.compares and write.state == "delivered" and write.version:
             self._compare(write)
-        if not self._put(write, changes, first):
+        if write.version:
+            statement = _update_sql(tuple(changes))
+            values = [*changes.values(), write.version + 1, *write.key, write.version]
+        else:
+            statement = _insert_sql(tuple(first), tuple(changes))
+            values = [*write.key, 1, *first.values(), 0]
+        if not self._put(write, statement, values):
             raise SinkError(
                 f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
                 "run or `penstock forget`. Nothing was replaced; run again."
             )
 
-    def _put(self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
-        """
-        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the write's.
-        """
-        statement, values = self._put_sql(write, changes, first)
+    def _put(self, write: LedgerWrite, statement: str, values: Sequence[Any]) -> bool:
+        """Make a write by this statement. Returns False where the row's version is not the write's."""
         return self._sql(statement, *values).rowcount == 1
-
-    def _put_sql(
-        self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]
-    ) -> tuple[str, list[Any]]:
-        if write.version:
-            return _update_sql(tuple(changes)), [*changes.values(), write.version + 1, *write.key, write.version]
-        return _insert_sql(tuple(first), tuple(changes)), [*write.key, 1, *first.values(), 0]
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""

@@ -51,8 +51,10 @@ class FileWriter:
 
     def without_unfit(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
-        omissions = [Omissions(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
-        return entry_without(entry, omissions, self._files.shown)
+        omissions = [
+            Omissions(layout, unfit) for layout in self._layouts if (unfit := self.drafts[layout.stream].unfit)
+        ]
+        return entry_without(entry, omissions, self._files.shown) if omissions else entry
 
     def abort(self) -> None:
         for draft in self.drafts.values():

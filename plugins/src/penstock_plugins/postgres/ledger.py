@@ -6,7 +6,7 @@ In addition to the core's tables, ``tables`` maps each stream to its table; ``re
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -183,9 +183,8 @@ class PostgresLedger(SqlLedger):
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 
-    def _put(self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    def _put(self, write: LedgerWrite, statement: str, values: Sequence[Any]) -> bool:
         """See the core's ledger; the records of the former reading are deleted by the same statement."""
-        statement, values = self._put_sql(write, changes, first)
         row = self._sql(
             "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "
             f"{statement} returning {self._ownership_condition()}",
