@@ -235,12 +235,13 @@ class Config:
             ("source", self.sources, sources, "connector"),
             ("sink", self.sinks, sinks, "kind"),
         ):
-            for name, keys in present.items():
+            for name in sorted(present.keys() - set(used)):
+                keys = present[name]
                 variables = [raw.where for raw in keys.values() if raw.where.startswith("environment variable ")]
-                meant = did_you_mean(name, used)
-                if name in used or stated in keys or not meant or not variables or len(variables) < len(keys):
+                if stated in keys or not variables or len(variables) < len(keys):
                     continue
-                if section == "sink" or name not in registry.connectors():
+                meant = did_you_mean(name, used)
+                if meant and (section == "sink" or name not in registry.connectors()):
                     notices += [
                         f"{where}: no {section} {name!r} here, so it has no effect.{meant}" for where in variables
                     ]
