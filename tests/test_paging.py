@@ -18,6 +18,7 @@ from penstock import (
     Envelope,
     OpenFor,
     Page,
+    PluginError,
     Refuse,
     RefusedError,
     Request,
@@ -457,6 +458,14 @@ class Cut(SinglePage):
         return page.count >= CEILING
 
 
+@frozen
+class FormerCut(SinglePage):
+    """The same by the name that development versions had."""
+
+    def capped(self, page: Page) -> bool:
+        return page.count >= CEILING
+
+
 def divided(folder: Path, times: list[datetime], *, of: str = "time", **changes: Any) -> ScriptedProvider:
     """A shop whose orders were made at these times, read by time, by day, or by nothing that can be divided."""
 
@@ -500,6 +509,16 @@ def at(*hours: float) -> list[datetime]:
 
 def targets(shop: ScriptedProvider) -> list[str]:
     return [request.target for request in shop.requests]
+
+
+def test_a_paginator_with_a_method_of_a_former_name_is_refused(tmp_path: Path) -> None:
+    """
+    Nothing calls ``capped`` any more: truncated days would count as whole.
+    """
+    shop = divided(tmp_path, at(1, 2, 3, 4, 5), paginator=FormerCut())
+
+    with pytest.raises(PluginError, match=r"^FormerCut \(test_paging\.py, line \d+\) has capped, which is reached_"):
+        shop.run()
 
 
 @pytest.mark.parametrize("of", ["time", "day"])

@@ -21,6 +21,7 @@ from penstock import (
     BaseTarget,
     Batch,
     ConfigError,
+    Ledger,
     LedgerEntry,
     Partition,
     PluginError,
@@ -641,6 +642,25 @@ def test_a_ledger_that_lacks_a_method_is_refused(server: Server, tmp_path: Path,
         getattr(project, method)("shop", to=sink_of(target, readonly=readonly if method == "plan" else None), **DAYS)
 
     assert (target if method == "run" else readonly).closed
+
+
+class FormerLedger(Ledger):
+    """A ledger as development versions had it, where ``fail_all`` called ``fail``."""
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        """The failure is recorded."""
+
+
+def test_a_ledger_that_records_failures_by_a_former_name_is_refused(server: Server, tmp_path: Path) -> None:
+    """
+    Failures would be recorded nowhere, with no error.
+    """
+    target = DecliningTarget()
+    target.ledger = FormerLedger()  # type: ignore[abstract]
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    with pytest.raises(PluginError, match=r"^FormerLedger \(.*\) has fail, .* Write fail_all, "):
+        project.run("shop", to=sink_of(target), **DAYS)
 
 
 def test_a_target_that_is_only_read_needs_no_begin(server: Server, tmp_path: Path) -> None:

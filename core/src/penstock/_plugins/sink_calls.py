@@ -52,6 +52,11 @@ def _check_target(target: Target, unused: Sequence[str] = ()) -> None:
         _check(target, Target, BaseTarget, unused)
         if target.ledger is not None:
             _check(target.ledger, Ledger, Ledger)
+            if hasattr(target.ledger, "fail") and not has_own(target.ledger, "fail_all"):  # decision 72
+                raise PluginError(
+                    f"{class_in_plugin(type(target.ledger))} has fail, which nothing calls any more. Write fail_all, "
+                    "which records all failures, or none"
+                )
     except PluginError:
         with suppress(Exception):  # it may lack close()
             target.close()

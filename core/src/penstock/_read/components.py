@@ -9,10 +9,16 @@ from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode import ColumnOptions, RowBuilder, compile_stream
+from penstock._plugins.plugin_errors import class_in_plugin
 from penstock.connector import Stream
 from penstock.envelope import Envelope
+from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
+
+# Development versions (decision 72).
+# Methods of paginators by their former names, which nothing calls: truncated rows would count as all.
+_FORMER_METHODS = {"capped": "reached_ceiling", "may_cap": "has_ceiling"}
 
 
 class Components(NamedTuple):
@@ -36,10 +42,14 @@ class Components(NamedTuple):
 def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> Components:
     """
     The stream's components, with defaults for those that it does not declare. ``needed``: columns that other streams
-    read, which are decoded even if the settings leave them out.
+    read, which are decoded even if the settings leave them out. Raises PluginError for a paginator with a method by a
+    former name.
     """
     decoder = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
+    for former, name in _FORMER_METHODS.items():
+        if hasattr(paginator, former):
+            raise PluginError(f"{class_in_plugin(type(paginator))} has {former}, which is {name} now. Rename it")
     return Components(
         paginator=paginator,
         poller=source.component("poller", stream.poller),
