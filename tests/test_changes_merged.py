@@ -357,7 +357,12 @@ OTHER_TYPES = [
 @pytest.mark.parametrize("kind", ["report", "changes"])
 @pytest.mark.parametrize(
     ("former", "value", "latter", "other"),
-    [*OTHER_TYPES, pytest.param(Price4, "1.2345", Price2, "1.25", id="a decimal of another scale")],
+    [
+        *OTHER_TYPES,
+        pytest.param(Price4, "1.2345", Price2, "1.25", id="a decimal of another scale"),
+        pytest.param(Counted, "5", Price2, "1.25", id="a whole number as a decimal"),
+        pytest.param(Price2, "1.25", Counted, "5", id="a decimal as a whole number"),
+    ],
 )
 def test_typed_files_of_contradicting_types_are_refused(
     tmp_path: Path, kind: str, former: type, value: str, latter: type, other: str

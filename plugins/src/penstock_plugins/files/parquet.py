@@ -49,8 +49,9 @@ class Parquet:
 
     def conflict(self, former: Column, now: Column) -> str:
         types = (type_of(former, self.decimal_scale), type_of(now, self.decimal_scale))
-        of_scale = all(map(pa.types.is_decimal, types)) and types[0] != types[1]
-        return f"{types[0]}, and {types[1]} now" if of_scale or not _is_kept(*types) else ""
+        # DuckDB rounds the numbers of all files to the type of the first one.
+        are_rounded = types[0] != types[1] and all(map(_is_number, types))
+        return f"{types[0]}, and {types[1]} now" if are_rounded or not _is_kept(*types) else ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}
