@@ -397,6 +397,23 @@ def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
 
 
 @frozen(kw_only=True)
+class PairedSettings(Settings):
+    def __attrs_post_init__(self) -> None:
+        if len(self.key.reveal()) < len(self.reference):
+            raise ValueError("the key is shorter than the reference")
+
+
+def test_a_missing_secret_hides_no_other_problem(tmp_path: Path) -> None:
+    """
+    The class of the settings compares two keys when it is made, and one of them has no value.
+    """
+    text = '[source.x]\nreference = "r"\nkey = { env = "UNSET" }\ntimezone = "Mars"\nsize = 101'
+    found = problems(loaded(tmp_path, text), offers=Offered(settings=PairedSettings))
+
+    assert [problem.split(":")[0].removeprefix("source.x.") for problem in found] == ["key", "timezone", "size"]
+
+
+@frozen(kw_only=True)
 class EndingSettings(Settings):
     def __attrs_post_init__(self) -> None:
         sys.exit()

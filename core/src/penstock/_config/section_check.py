@@ -303,25 +303,30 @@ def _instance(
     """
     An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first. It has
     no attribute for a key of ``without_value``, and a validator that uses one has no problem.
+
+    Where ``cls`` cannot be made without these keys, the instance has the attributes of ``values`` only.
     """
     stand_ins = {name: None for name in without_value if attrs.fields_dict(cls)[name].default is attrs.NOTHING}
     try:
         with attrs.validators.disabled():
             settings = cls(**stand_ins, **values)
+        for name in without_value:
+            object.__delattr__(settings, name)
     except FAILURES as error:
         if without_value:  # its __attrs_post_init__ may need them
-            return None, []
-        if isinstance(error, (ValueError, TypeError)):
+            settings = object.__new__(cls)
+            for name, value in values.items():
+                object.__setattr__(settings, name, value)
+        elif isinstance(error, (ValueError, TypeError)):
             return None, [("", str(error))]
-        raise PluginError(
-            f"{cls.__name__} ({source_line(cls)}) failed with {describe_error(error)}{place_in_plugin(error)}. This is "
-            "a defect of the connector, not of your configuration. Report it to the connector's publisher."
-        ) from error
-    for name in without_value:
-        object.__delattr__(settings, name)
+        else:
+            raise PluginError(
+                f"{cls.__name__} ({source_line(cls)}) failed with {describe_error(error)}{place_in_plugin(error)}. "
+                "This is a defect of the connector, not of your configuration. Report it to the connector's publisher."
+            ) from error
     refused: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
-        if attribute.name in without_value:
+        if not hasattr(settings, attribute.name):
             continue
         validators = validators_of(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
         for validator in validators:
