@@ -2,13 +2,32 @@
 A measure that the provider renamed: its column is null in every record, and a run reports it.
 """
 
+import json
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import penstock_plugins
 import pytest
-from penstock import Envelope, ReportFile, RunResult, SandboxRequest, Stream, column, derived, record
+import time_machine
+from command_in_process import main
+from penstock import (
+    Envelope,
+    Project,
+    RejectedRecordsError,
+    ReportFile,
+    RunResult,
+    SandboxRequest,
+    Stream,
+    column,
+    derived,
+    record,
+)
+from penstock.sandbox.server import serve
+from penstock_plugins.integrations.dlt import deliveries
+from penstock_plugins.integrations.state_ledger import StateLedger
 from scripted_provider import ScriptedProvider
 
 pytestmark = pytest.mark.slow
@@ -190,3 +209,40 @@ def test_days_that_one_request_covers_are_one_reading(tmp_path: Path) -> None:
     )
 
     assert shop.run().exit_code == 0
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[ScriptedProvider, dict[str, Any]]]:
+    """A shop that renames a measure within the window, and its configuration."""
+    shop = a_shop(tmp_path, of_days(spend_usd="2.50", price="300"))
+    with serve(shop) as server:
+        yield shop, {"base_url": server.base_url}
+
+
+def test_a_singer_run_names_the_missing_measure(served: tuple[ScriptedProvider, dict[str, Any]], capfd: Any) -> None:
+    """
+    On stderr, as a run does: it ends with 5 and nothing else states why.
+    """
+    shop, source = served
+    config = shop.folder / "config.json"
+    config.write_text(json.dumps({**source, "start": "2026-06-14"}))
+
+    with time_machine.travel(shop.now):
+        assert main(["singer", "shop", "--config", str(config)], plugins=[shop, penstock_plugins]) == 5
+
+    assert LOST.format("spend", "spend_usd") in capfd.readouterr().err
+
+
+def test_a_dlt_run_names_the_missing_measure(served: tuple[ScriptedProvider, dict[str, Any]]) -> None:
+    """
+    In the error after the last partition.
+    """
+    shop, source = served
+    project = Project({"source": {"shop": source}}, plugins=[shop, penstock_plugins], environ={})
+    ledger = StateLedger(project.layouts("shop"), ["spend"])
+
+    with (
+        time_machine.travel(shop.now),
+        pytest.raises(RejectedRecordsError, match=r"^shop\.spend: no record has spend any more"),
+    ):
+        list(deliveries(project, "shop", ledger, since="2026-06-14", until="2026-06-16"))

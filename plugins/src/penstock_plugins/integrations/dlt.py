@@ -150,7 +150,8 @@ def deliveries(project: Project, source: str, ledger: StateLedger, **options: An
         if result.error is not None:
             raise result.error
         if result.exit_code == 5:
-            raise RejectedRecordsError(result.rejected_line or result.summary)
+            reasons = filter(None, (result.rejected_line, result.missing_measures_line))
+            raise RejectedRecordsError("; ".join(reasons) or result.summary)
         if result.exit_code:
             raise ProviderError("; ".join([error["message"] for error in result.errors[:3]] or [result.summary]))
 

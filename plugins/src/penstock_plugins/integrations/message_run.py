@@ -82,7 +82,7 @@ def run_to(
     for error in result.errors:
         if error["partition"] is None:
             print_on_stderr(error["message"])
-    for text in (result.rejected_line, result.truncated_line, result.summary):
+    for text in (result.rejected_line, result.missing_measures_line, result.truncated_line, result.summary):
         if text:
             print_on_stderr(text)
     return result.exit_code
