@@ -511,13 +511,14 @@ def targets(shop: ScriptedProvider) -> list[str]:
     return [request.target for request in shop.requests]
 
 
-def test_a_paginator_with_a_method_of_a_former_name_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("paginator", [FormerCut(), lambda settings: FormerCut()], ids=["value", "of the settings"])
+def test_a_paginator_with_a_method_of_a_former_name_is_refused(paginator: Any, tmp_path: Path) -> None:
     """
-    Nothing calls ``capped`` any more: truncated days would count as whole.
+    Nothing calls ``capped`` any more: truncated days would count as whole. One that is a value is refused at load.
     """
-    shop = divided(tmp_path, at(1, 2, 3, 4, 5), paginator=FormerCut())
+    shop = divided(tmp_path, at(1, 2, 3, 4, 5), paginator=paginator)
 
-    with pytest.raises(PluginError, match=r"^FormerCut \(test_paging\.py, line \d+\) has capped, which is reached_"):
+    with pytest.raises(PluginError, match=r"FormerCut \(test_paging\.py, line \d+\) has capped, which is reached_"):
         shop.run()
 
 

@@ -9,16 +9,12 @@ from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode import ColumnOptions, RowBuilder, compile_stream
-from penstock._plugins.plugin_errors import class_in_plugin
+from penstock._plugins.validation.components import former_methods
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
-
-# Development versions (decision 72).
-# Methods of paginators by their former names, which nothing calls: truncated rows would count as all.
-_FORMER_METHODS = {"capped": "reached_ceiling", "may_cap": "has_ceiling"}
 
 
 class Components(NamedTuple):
@@ -47,9 +43,8 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
     """
     decoder = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
-    for former, name in _FORMER_METHODS.items():
-        if hasattr(paginator, former):
-            raise PluginError(f"{class_in_plugin(type(paginator))} has {former}, which is {name} now. Rename it")
+    for problem in former_methods(paginator):  # of one that a function of the settings made
+        raise PluginError(problem)
     return Components(
         paginator=paginator,
         poller=source.component("poller", stream.poller),

@@ -5,6 +5,7 @@ The problems of the components that a stream names or holds: envelope, downloads
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from penstock._plugins.plugin_errors import class_in_plugin
 from penstock._plugins.validation.declared import kind_of
 from penstock.errors import PluginError
 from penstock.protocols import Named, SinglePage
@@ -20,6 +21,9 @@ COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, requ
     "paginator": ("paginator", _PAGES),
     "poller": ("poller", _REPORTS),
 }
+
+# Development versions (decision 72).
+_FORMER_METHODS = {"capped": "reached_ceiling", "may_cap": "has_ceiling"}
 
 
 def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[str]:
@@ -39,3 +43,12 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
         lacking = [method for method in methods if not hasattr(value, method)]
         lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
         yield f"{name} is {kind_of(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
+    elif name == "paginator":
+        yield from former_methods(value)
+
+
+def former_methods(paginator: Any) -> Iterator[str]:
+    """The methods by former names, which nothing calls: truncated rows would count as all."""
+    for former, name in _FORMER_METHODS.items():
+        if hasattr(paginator, former):
+            yield f"{class_in_plugin(type(paginator))} has {former}, which is {name} now: rename it"
