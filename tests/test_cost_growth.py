@@ -301,6 +301,24 @@ def test_a_source_that_is_checked_costs_the_same_among_many() -> None:
     assert most - more < 2.2 * (more - few)
 
 
+def test_a_further_look_at_a_source_costs_the_same_among_many() -> None:
+    """
+    The sections of others are searched once, such as for names that only variables of the environment state.
+    """
+
+    def calls(sources: int) -> int:
+        sections = {
+            f"shop-{number}": {"connector": "daily", "base_url": "http://127.0.0.1:1"} for number in range(sources)
+        }
+        project = Project({"source": sections}, plugins=[penstock_plugins, DailyPlugin()], environ={})
+        project.layouts("shop-1")
+        return calls_of(lambda: project.layouts("shop-1"))
+
+    few, many = calls(40), calls(160)
+
+    assert many - few < 120 / 2
+
+
 @pytest.mark.parametrize("name", ["SHOP_{}__BASE_URL", "SHOP__ACCOUNTS__A_{}__API_KEY"], ids=["source", "account"])
 def test_a_variable_of_the_environment_costs_the_same_among_many(name: str) -> None:
     """

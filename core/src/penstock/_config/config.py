@@ -230,21 +230,12 @@ class Config:
         Environment variables of a misspelt source or sink: only variables name it, none states its connector or kind,
         and it resembles one of those that are used. Other variables may be of another configuration.
         """
+        used = {"source": sources, "sink": sinks}
         notices = []
-        for section, present, used, stated in (
-            ("source", self.sources, sources, "connector"),
-            ("sink", self.sinks, sinks, "kind"),
-        ):
-            for name in sorted(present.keys() - set(used)):
-                keys = present[name]
-                variables = [raw.where for raw in keys.values() if raw.where.startswith("environment variable ")]
-                if stated in keys or not variables or len(variables) < len(keys):
-                    continue
-                meant = did_you_mean(name, used)
-                if meant and (section == "sink" or name not in registry.connectors()):
-                    notices += [
-                        f"{where}: no {section} {name!r} here, so it has no effect.{meant}" for where in variables
-                    ]
+        for section, name, variables in self._from_variables_only:
+            meant = "" if name in used[section] else did_you_mean(name, used[section])
+            if meant and (section == "sink" or name not in registry.connectors()):
+                notices += [f"{where}: no {section} {name!r} here, so it has no effect.{meant}" for where in variables]
         return notices
 
     def unused_set_problems(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
@@ -270,6 +261,21 @@ class Config:
             for section, present in (("source", self.sources), ("sink", self.sinks))
             for name, keys in present.items()
             if keys and all(raw.where == "--set" for raw in keys.values())
+        )
+
+    @cached_property
+    def _from_variables_only(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+        """
+        Section, name and variables of the sources and sinks that have keys from the environment only, none of which
+        states a connector or kind.
+        """
+        return tuple(
+            (section, name, tuple([raw.where for raw in keys.values()]))
+            for section, present, stated in (("source", self.sources, "connector"), ("sink", self.sinks, "kind"))
+            for name, keys in sorted(present.items())
+            if keys
+            and stated not in keys
+            and all(raw.where.startswith("environment variable ") for raw in keys.values())
         )
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str, *, parsed: bool = False) -> "Config":
