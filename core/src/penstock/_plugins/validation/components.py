@@ -50,5 +50,5 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
 def former_methods(paginator: Any) -> Iterator[str]:
     """The methods by former names, which nothing calls: truncated rows would count as all."""
     for former, name in _FORMER_METHODS.items():
-        if hasattr(paginator, former):
+        if callable(getattr(paginator, former, None)):
             yield f"{class_in_plugin(type(paginator))} has {former}, which is {name} now: rename it"
