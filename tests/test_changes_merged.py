@@ -424,16 +424,17 @@ class Noted:
     id: Decimal
 
 
-@pytest.mark.parametrize("compress", [False, True])
-def test_records_keep_the_values_of_a_column_that_is_gone(sink: dict[str, Any], compress: bool) -> None:
+@pytest.mark.parametrize(
+    ("sink", "keys"),
+    [*((kind, {}) for kind in KINDS), *((kind, {"gzip": True}) for kind in ("jsonl", "csv"))],
+    indirect=["sink"],
+)
+def test_records_keep_the_values_of_a_column_that_is_gone(sink: dict[str, Any], keys: Mapping[str, Any]) -> None:
     """
     A record that is not read again keeps what it has in a column that its connector has no more, also where others are
     merged, and when the column comes back.
     """
-    if compress:
-        if sink["kind"] not in ("jsonl", "csv"):
-            pytest.skip("no setting of this sink")
-        sink["gzip"] = True
+    sink |= keys
     kept = 'kept, "whole"'
     former = [json.dumps({"id": 1, "note": kept}), json.dumps({"id": 2, "note": "b"})]
     items: dict[str, Sequence[str]] = {"2026-06-01": former}

@@ -398,10 +398,13 @@ def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ModuleType]:
 
 @frozen
 class CutChannel(thread_engine.ThreadChannel):  # type: ignore[misc, name-defined]
-    """A channel that is cut when its worker requests the state of the run."""
+    """A channel that is cut when its worker requests the state of the run. ``cut`` is set then."""
+
+    cut: threading.Event
 
     def request(self, message: Message) -> Message:
         if message["kind"] == "state":
+            self.cut.set()
             raise OSError("the channel is cut")
         return cast("Message", super().request(message))
 
@@ -412,9 +415,14 @@ def test_a_shard_whose_channel_is_cut_is_lost(files: DividedRuns, module_of: Cal
     interruption. The next run reads the rest.
     """
 
+    cut = threading.Event()
+
     def carry_out(one: Assignment, work: Work, coordinator: Coordinator) -> None:
-        channel = CutChannel if one.number == 2 else thread_engine.ThreadChannel
-        coordinator.done(one.number, work(one, channel(one.number, coordinator)))
+        channel = thread_engine.ThreadChannel(one.number, coordinator)
+        if one.number == 2:
+            channel = CutChannel(one.number, coordinator, cut)
+            files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
+        coordinator.done(one.number, work(one, channel))
 
     code, report = files.run_here(module_of(ScriptedEngine(carry_out)), engine="scripted")
 

@@ -65,7 +65,8 @@ def coerce(column: Column, value: Any) -> Any:
     if value is None or (type(value) is _TAKEN_AS_IT_IS.get(column.type) and not column.null):
         return value
     if isinstance(value, NoObject):
-        raise MisfitError(f"expected an object with the member {column.path[-1]!r}, got {_kind(value.value)}")
+        member = column.path[-1] if column.path else column.member
+        raise MisfitError(f"expected an object with the member {member!r}, got {_kind(value.value)}")
     if isinstance(value, str) and column.null and value.strip() in column.null:
         return None
     if column.type == "json":
