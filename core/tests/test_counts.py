@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 from penstock._fetch.call import Answered, Call
-from penstock._read.counts import PartitionCounts, StreamHistory
+from penstock._read.counts import PartitionCounts, StreamCounters
 from penstock._read.listing_checks import ListingChecks
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
@@ -218,7 +218,7 @@ def test_the_longest_page_is_kept_by_size() -> None:
     """
     The longest page is kept for each page size.
     """
-    history = StreamHistory()
+    history = StreamCounters()
 
     assert [history.add_page(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
         40,

@@ -238,7 +238,9 @@ def test_columns_that_a_row_cannot_do_without_reject_it() -> None:
     Key, partition, a row's day, and what other streams are read by: their record is rejected, nullable or not, and the
     rejection carries the column.
     """
-    shape = compiled(key=("click_id", "job_id"), account="price", day="day", day_of="clicked_at", needed=["valid"])
+    shape = compiled(
+        key=("click_id", "job_id"), account="price", day="day", day_of="clicked_at", needed_columns=["valid"]
+    )
 
     decoded = decode_one(
         shape,

@@ -314,7 +314,9 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
     [
         pytest.param(lambda: compiled(exclude=["click_id"]), id="the key"),
         pytest.param(lambda: compiled(account="advertiser_id", exclude=["advertiser_id"]), id="the account"),
-        pytest.param(lambda: compiled(Lead, exclude=["saved"], needed=["saved"]), id="what a child is requested by"),
+        pytest.param(
+            lambda: compiled(Lead, exclude=["saved"], needed_columns=["saved"]), id="what a child is requested by"
+        ),
         pytest.param(lambda: compiled(Lead, key="email", include_personal=False), id="a personal key"),
         pytest.param(lambda: compiled(columns=[Column(name="price", type="integer", member="p")]), id="declared twice"),
     ],

@@ -12,7 +12,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import components_of
 from penstock._read.context import SliceContext
-from penstock._read.counts import StreamHistory
+from penstock._read.counts import StreamCounters
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.listing_checks import EMPTY_PAGES
 from penstock._run_report.log import RunLog
@@ -132,7 +132,9 @@ class Came(NamedTuple):
     repeat: bool = False
 
 
-def a_listing(paginator: SinglePage | None = None, stream_history: StreamHistory | None = None, **more: Any) -> Listing:
+def a_listing(
+    paginator: SinglePage | None = None, stream_counters: StreamCounters | None = None, **more: Any
+) -> Listing:
     settings = SourceSettings(base_url="http://localhost", max_pages=200)
     source = a_source(STREAM, name="shop", settings=settings)
     slice_ = Slice(now=NOW, account="7", days=(date(2026, 8, 11),))
@@ -152,7 +154,7 @@ def a_listing(paginator: SinglePage | None = None, stream_history: StreamHistory
         ),
         target=None,
         dependencies=Dependencies(source, [STREAM]),
-        stream_history=stream_history or StreamHistory(),
+        stream_counters=stream_counters or StreamCounters(),
         log=RunLog("shop", RunReport(run_id="r1"), ignore),
         clock=FakeClock(NOW),
     )
@@ -337,13 +339,13 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     """
     Place, elements so far, those with a key of their own, and the longest page of this size in the run.
     """
-    history = StreamHistory()
-    listing = a_listing(stream_history=history)
+    history = StreamCounters()
+    listing = a_listing(stream_counters=history)
     pages = [
         added(listing, first_call(listing), Came(3)),
         added(listing, listing.calls([at(2)])[0], Came(2, fresh=1)),
     ]
-    other = a_listing(stream_history=history)
+    other = a_listing(stream_counters=history)
 
     shown = [(page.index, page.count, page.fresh, page.listed, page.distinct, page.longest) for page in pages]
     assert shown == [(0, 3, 3, 3, 3, 3), (1, 2, 1, 5, 4, 3)]

@@ -34,7 +34,7 @@ class ColumnOptions(NamedTuple):
     exclude: Collection[str] = ()  # "column" or "stream.column"
     include_personal: bool = True
     extra: bool | None = None  # keep unknown members in _extra; None: as include_personal, since they may be personal
-    needed: Collection[str] = ()  # columns that other streams or the ledger read
+    needed_columns: Collection[str] = ()  # columns that other streams or the ledger read
     nested: Nested = "raw"  # json columns stay bytes, or are "plain" values with exact decimals, for hooks
     zone: tzinfo = UTC  # of a row's day
     connector: str = ""
@@ -163,7 +163,7 @@ def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> Derive
     if cut is None or cut.column not in parent.columns:
         raise TypeError(f"{child.name} is not derived from a column of {parent.stream.name}")
     columns = {column.name: column for column in columns_of_derived(child, layout, parent.columns)}
-    options = parent.options._replace(needed=tuple(cut.stamps))
+    options = parent.options._replace(needed_columns=tuple(cut.stamps))
     stamps = stamps_of(child, layout)
     holding = {parent_column: name for name, parent_column in reversed(stamps.items())}  # the first stamp of each
     parent_key = tuple(holding[name] for name in layout.key if name in holding)
@@ -231,7 +231,7 @@ def _value(declared: Any, type_: type[T]) -> T | None:
 def _hidden_columns(declared: _Declared) -> frozenset[str]:
     """The columns that are not delivered; raises ConfigError where one of them is needed."""
     columns, stream, options = declared.columns.values(), declared.stream, declared.options
-    needed = {*declared.identifying, *options.needed}
+    needed = {*declared.identifying, *options.needed_columns}
     names = {column.name for column in columns}
     excluded = {name for name in names if {name, f"{stream.name}.{name}"} & set(options.exclude)}
     personal = {column.name for column in columns if column.personal and not options.include_personal}
@@ -296,7 +296,7 @@ def _rejects(declared: _Declared, hidden: frozenset[str], paths: Mapping[str, Se
     return Rejects(
         stream=stream.name,
         columns=columns,
-        required=frozenset({*declared.identifying, *options.needed, *declared.parent_key}),
+        required=frozenset({*declared.identifying, *options.needed_columns, *declared.parent_key}),
         hidden=hidden,
         masks=Masks.of({*names, *masked.values()}, {*selections, *within}),
         extra_masks=Masks.of({*names, *personal}, {*selections, *selected}),

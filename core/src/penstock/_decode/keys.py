@@ -50,7 +50,7 @@ class KeyRules:
     def _default_nullable(self) -> tuple[str, ...]:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
-    def check(
+    def drop_repeats(
         self, chunk: DecodingChunk, slice_keys: SliceKeys, comparison: RowComparison, stamps: Mapping[str, Any]
     ) -> int:
         """
@@ -68,7 +68,7 @@ class KeyRules:
         return fresh
 
     def _check_rows(self, chunk: DecodingChunk, slice_keys: SliceKeys, comparison: RowComparison) -> int:
-        """The number of elements with a key that no earlier page of the listing had; see :meth:`check`."""
+        """The number of elements with a key that no earlier page of the listing had; see :meth:`drop_repeats`."""
         if self._row_keys:
             return self._number_rows(chunk, slice_keys) + len(chunk.rejected) + chunk.repeated
         if not self.key:
@@ -84,7 +84,7 @@ class KeyRules:
             return chunk.count
         former_numbers = {key: before.number for key, before in seen.items()}
         digests, former = comparison.digests(chunk, numbers, former_numbers)
-        delivered = self._drop_repeats(chunk, chunk_keys, digests, former, seen)
+        delivered = self._compare_digests(chunk, chunk_keys, digests, former, seen)
         in_other_listing = {key: before.number for key, before in seen.items() if before.where == OTHER_LISTING}
         slice_keys.add({**in_other_listing, **{key: numbers[index] for key, index in delivered.items()}})
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
@@ -135,7 +135,7 @@ class KeyRules:
             empty = nulls(get_column(chunk.rows, name))
             self.rejects.reject(chunk, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(
+    def _compare_digests(
         self,
         chunk: DecodingChunk,
         keys: Sequence[Any],

@@ -61,7 +61,7 @@ class DecodedChunk:
     absent: frozenset[str] = frozenset()
 
 
-class AnswerState(NamedTuple):
+class ChunkRules(NamedTuple):
     """
     What the chunks of an answer have in common. ``totals``: the sums of the file that the chunk is of, to be compared
     with its rows of totals. ``unmarked`` finds a row of totals that nothing marks. ``comparison``: of
@@ -73,7 +73,7 @@ class AnswerState(NamedTuple):
     comparison: RowComparison = BY_DIGEST
 
 
-NO_STATE = AnswerState()
+NO_RULES = ChunkRules()
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -151,10 +151,10 @@ class RowBuilder:
                     if not first.raw:
                         continue
             file = files[first.path]
-            state = AnswerState(file.totals, unmarked, comparison)
+            rules = ChunkRules(file.totals, unmarked, comparison)
             try:
                 for elements in chunks_of(runs, file.elements):
-                    decoded = self.build_chunk(DecodingChunk(elements), requested, slice_keys, state)
+                    decoded = self.build_chunk(DecodingChunk(elements), requested, slice_keys, rules)
                     file.elements += decoded.count
                     yield decoded
                     del elements, decoded  # else the rows of two chunks are in memory
@@ -164,17 +164,17 @@ class RowBuilder:
             unmarked.check()
 
     def build_chunk(
-        self, chunk: DecodingChunk, requested: Requested, slice_keys: SliceKeys, state: AnswerState = NO_STATE
+        self, chunk: DecodingChunk, requested: Requested, slice_keys: SliceKeys, rules: ChunkRules = NO_RULES
     ) -> DecodedChunk:
         """Decode a chunk, in seven steps."""
         row_type = self.parser.parse(chunk)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.column_rules.apply(chunk, requested)  # 2. Stamps, amounts and days.
-        if state.totals is not None:
-            state.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
-        if state.unmarked is not None:
-            state.unmarked.reject(chunk, self.rejects)
+        if rules.totals is not None:
+            rules.totals.compare(chunk)  # 3. Rows of totals in a report: marked ones, and others.
+        if rules.unmarked is not None:
+            rules.unmarked.reject(chunk, self.rejects)
         # 4. What came before is dropped.
-        fresh = self.key_rules.check(chunk, slice_keys, state.comparison, requested.stamps)
+        fresh = self.key_rules.drop_repeats(chunk, slice_keys, rules.comparison, requested.stamps)
         derived = [child.build(chunk) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(chunk) if chunk.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.column_rules.rejects.hidden:  # 7. Columns that are not delivered.

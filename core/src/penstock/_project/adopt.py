@@ -4,7 +4,7 @@ Take over tables that a target does not recognise.
 
 from penstock._project.target_query import TargetQuery
 from penstock._read.components import components_of
-from penstock._run.context import run_id
+from penstock._run.context import new_run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.results import Adopted, AdoptResult
 from penstock.sinks import Adopting, Layout
@@ -76,7 +76,7 @@ def _adopt_in(
     *,
     confirmed: bool,
 ) -> Adopted:
-    adoption = sink.adopt(source, run_id(query.clock.now()), streams, place, confirmed=confirmed)
+    adoption = sink.adopt(source, new_run_id(query.clock.now()), streams, place, confirmed=confirmed)
     return Adopted(
         target=target_name,
         source=source,

@@ -17,7 +17,7 @@ from penstock._project.status import is_gone
 from penstock._project.target_query import Days, SourceLedger, TargetQuery, nothing_of
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
-from penstock._run.context import run_id
+from penstock._run.context import new_run_id
 from penstock.errors import LockHeldError, PluginError, TargetError, UsageError
 from penstock.ledger import FORGET_PREFIX, windows_of_rows
 from penstock.ledger_interface import LedgerEntry, Restatement
@@ -56,7 +56,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                 if (former := open_readonly(sink, source)) is None:
                     continue
                 former.close()
-                own_id = run_id(query.clock.now())
+                own_id = new_run_id(query.clock.now())
                 try:
                     target = open_target(sink, sink.open, source, own_id)
                 except LockHeldError as error:
@@ -200,7 +200,7 @@ def _delete_rows(
     Replace each partition by no rows, as a reading without records would. The rows of the ledger are read some days at
     a time. Raises the first error.
     """
-    stream, own_id = layouts[0].stream, f"{FORGET_PREFIX}{run_id(now)}"
+    stream, own_id = layouts[0].stream, f"{FORGET_PREFIX}{new_run_id(now)}"
     ordered, start = sorted(partitions, key=_day), 0
     for since, until in windows_of_rows(locked.ledger, locked.source, stream, days.since, days.until):
         end = bisect_right(ordered, until or date.max, key=_day)

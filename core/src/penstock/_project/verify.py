@@ -11,7 +11,7 @@ from penstock._plugins.sink_calls import open_readonly
 from penstock._project.forget import deletions
 from penstock._project.setup import Setup
 from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, nothing_of
-from penstock._run.context import run_id
+from penstock._run.context import new_run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
 from penstock.ledger import DeliveredEntries
@@ -77,7 +77,7 @@ def _open(query: TargetQuery, selected: SelectedTarget, source: str, *, repair: 
     if target is None or not repair:
         return target
     target.close()
-    return sink.open(source, run_id(query.clock.now()))
+    return sink.open(source, new_run_id(query.clock.now()))
 
 
 @define(eq=False)

@@ -124,8 +124,10 @@ class ChunkWriter:
 
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded = self.counts.partitions[partition]
-        if self.context.components.needed:  # as the provider sent them: it knows no value of a plugin
-            self.context.dependencies.add_rows(self.context.planned, partition, self.context.components.needed, batch)
+        if self.context.components.needed_columns:  # as the provider sent them: it knows no value of a plugin
+            self.context.dependencies.add_rows(
+                self.context.planned, partition, self.context.components.needed_columns, batch
+            )
         if self.context.components.batch_hooks:
             batch = self._changed_by_plugins(batch)
         totals = sums(batch) if batch.layout.measures or batch.layout.priced else {}

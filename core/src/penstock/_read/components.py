@@ -20,7 +20,7 @@ from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
 class Components(NamedTuple):
     """
     A stream's paginator, poller and body decoders, and the builder of its rows. ``has_ceiling``: see
-    :meth:`Paginator.has_ceiling`. ``needed``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
+    :meth:`Paginator.has_ceiling`. ``needed_columns``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
     :meth:`Registry.batch_hooks`.
     """
 
@@ -31,15 +31,15 @@ class Components(NamedTuple):
     row_builder: RowBuilder
     is_one_page: bool  # the paginator never names a second page
     has_ceiling: bool
-    needed: Sequence[str]
+    needed_columns: Sequence[str]
     batch_hooks: Sequence[Callable[[Batch], Batch | None]]
 
 
-def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> Components:
+def components_of(source: ConfiguredSource, stream: Stream, needed_columns: Sequence[str]) -> Components:
     """
-    The stream's components, with defaults for those that it does not declare. ``needed``: columns that other streams
-    read, which are decoded even if the settings leave them out. Raises PluginError for a paginator with a method by a
-    former name.
+    The stream's components, with defaults for those that it does not declare. ``needed_columns``: columns that other
+    streams read, which are decoded even if the settings leave them out. Raises PluginError for a paginator with a
+    method by a former name.
     """
     decoder = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
@@ -50,15 +50,15 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
         poller=source.component("poller", stream.poller),
         decoder=decoder,
         download_decoder=source.component("decoder", stream.downloads) or decoder,
-        row_builder=_row_builder_of(source, stream, needed),
+        row_builder=_row_builder_of(source, stream, needed_columns),
         is_one_page=type(paginator) is SinglePage,
         has_ceiling=paginator.has_ceiling(),
-        needed=needed,
+        needed_columns=needed_columns,
         batch_hooks=source.registry.batch_hooks(),
     )
 
 
-def _row_builder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> RowBuilder:
+def _row_builder_of(source: ConfiguredSource, stream: Stream, needed_columns: Sequence[str]) -> RowBuilder:
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,
@@ -67,7 +67,7 @@ def _row_builder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[s
             exclude=settings.exclude,
             include_personal=settings.include_personal,
             extra=settings.extra,
-            needed=needed,
+            needed_columns=needed_columns,
             nested="plain" if hooked else "raw",
             zone=source.zone,
             connector=source.connector.name,

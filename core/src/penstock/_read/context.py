@@ -7,7 +7,7 @@ from attrs import frozen
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.counts import StreamHistory
+from penstock._read.counts import StreamCounters
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.sinks import Target
@@ -24,7 +24,7 @@ class SliceContext:
     components: Components
     target: Target | None
     dependencies: Dependencies
-    stream_history: StreamHistory
+    stream_counters: StreamCounters
     log: RunLog
     clock: Clock
 

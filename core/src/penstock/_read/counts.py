@@ -73,7 +73,7 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
 
 
 @define(eq=False, repr=False)
-class StreamHistory:
+class StreamCounters:
     """Counters shared by all reads of one stream in a run."""
 
     without_record: int = 0  # requests

@@ -123,7 +123,7 @@ class Listing:
         longest = loaded.count
         if not self.context.components.is_one_page:
             size = self.paginator.size_of(result.call.request)
-            longest = self.context.stream_history.add_page(size, loaded.count)
+            longest = self.context.stream_counters.add_page(size, loaded.count)
         page = self.checks.add_page(result, count=loaded.count, fresh=loaded.fresh, longest=longest)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")

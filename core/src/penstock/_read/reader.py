@@ -54,7 +54,7 @@ class Reader:
         """A new reading of the slice, from its start; ``is_first_reading``: no other came before it."""
         if self.on_demand is not None:
             self.on_demand.restart()
-        counts = SliceCounts(planned=self.context.planned, began_at=self.context.clock.now())
+        counts = SliceCounts(planned=self.context.planned, rows_as_of=self.context.clock.now())
         return SliceReading(
             context=self.context,
             on_demand=self.on_demand,

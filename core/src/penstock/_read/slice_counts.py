@@ -10,7 +10,7 @@ from attrs import define, field
 from penstock._fetch.auth import TOLERATED_PROVIDER_SKEW
 from penstock._plan.dependencies import ParentReading
 from penstock._plan.plan import PlannedSlice
-from penstock._read.counts import StreamHistory
+from penstock._read.counts import StreamCounters
 from penstock._read.on_demand import ReportsOnDemand
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock.errors import BrokenBodyError, PagingError, ProviderError
@@ -26,7 +26,7 @@ class SliceCounts:
     """
 
     planned: PlannedSlice
-    began_at: datetime  # of reports on demand: when the first submission was sent
+    rows_as_of: datetime  # of reports on demand: when the first submission was sent
     clock_lag: timedelta = timedelta(0)  # the most by which a response was older than our clock
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
@@ -72,7 +72,7 @@ class SliceCounts:
         See :class:`ReadResult`. A cache may be old, and a clock behind ours. A day of ``changes`` that was not over
         when the run was planned is requested up to then only: it is not whole where the run reads it after midnight.
         """
-        read_at, stream, slice_ = self.began_at - lag, self.planned.stream, self.planned.slice
+        read_at, stream, slice_ = self.rows_as_of - lag, self.planned.stream, self.planned.slice
         if stream.kind != "changes" or slice_.end is None:
             return read_at
         # Not "==": a moment in an hour that the clock repeats equals none of another zone.
@@ -96,7 +96,7 @@ class SliceCounts:
             f"{cause} were rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
         )
 
-    def check(self, stream_history: StreamHistory, *, is_first_reading: bool) -> None:
+    def check(self, stream_counters: StreamCounters, *, is_first_reading: bool) -> None:
         """
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
         ProviderError, and PagingError in the first read.
@@ -104,7 +104,7 @@ class SliceCounts:
         if not any(loaded.counts.rows or loaded.counts.rejected for loaded in self.partitions.values()):
             self._check_days()
         if self.no_record_reason:
-            self._check_found(stream_history)
+            self._check_found(stream_counters)
         elif is_first_reading and self.uncounted and self.planned.had_rows:
             self._check_emptied()
         if is_first_reading and self.has_mixed_derived:  # the rows derived from its former values are written
@@ -130,11 +130,11 @@ class SliceCounts:
             "day in the connector. Nothing was replaced."
         )
 
-    def _check_found(self, history: StreamHistory) -> None:
+    def _check_found(self, counters: StreamCounters) -> None:
         """Raises ProviderError where several requests of the stream found no record in this run, and none found any."""
-        if not history.found_any and history.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
+        if not counters.found_any and counters.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
             raise ProviderError(
-                f"none of {history.without_record} requests of {self.planned.stream.name} found a record, "
+                f"none of {counters.without_record} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "
                 "serves them elsewhere. Nothing was replaced."
             )

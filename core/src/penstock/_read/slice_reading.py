@@ -57,7 +57,7 @@ class SliceReading:
                 yield from self._read_or_halve(self.context.planned.slice)
             else:
                 yield from self._read_slice(SlicePart(self.context.planned.slice, may_halve=False))
-            self.counts.check(self.context.stream_history, is_first_reading=self.is_first_reading)
+            self.counts.check(self.context.stream_counters, is_first_reading=self.is_first_reading)
             if self.counts.has_mixed_derived:
                 self.context.note(
                     "a record came again with other values; rows derived from its former values stay until it is read "
@@ -69,7 +69,7 @@ class SliceReading:
         has_parent = self.context.planned.stream.parent is not None
         parents = self.context.dependencies.parent_readings(self.context.planned) if has_parent else ()
         result = self.counts.result(self.on_demand, parents)
-        if self.context.components.needed:
+        if self.context.components.needed_columns:
             reading = ParentReading(result.read_at, result.stays_open, result.is_imperfect)
             self.context.dependencies.add_reading(self.context.planned, reading)
         return result
@@ -151,7 +151,7 @@ class SliceReading:
             self.loader.slice_keys.next_listing(only_page=only_page)
             yield from self._read_pages(slice_part, listing, calls)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-            if self.context.stream_history.searched < LISTINGS_SEARCHED:
+            if self.context.stream_counters.searched < LISTINGS_SEARCHED:
                 self._note_undeclared(listing)
             calls = ()  # all are made
 
@@ -196,7 +196,7 @@ class SliceReading:
         """The listings of the report that this request submits."""
         components = self.context.components
         result, state = yield from on_demand.wait_until_ready(submission)
-        self.counts.began_at = on_demand.submitted_at
+        self.counts.rows_as_of = on_demand.submitted_at
         self._record_clock_lag(result)
         if isinstance(state, Empty):
             return deque()
@@ -264,10 +264,10 @@ class SliceReading:
         """Load a page; one without a record (Skip) has no elements. Raises BrokenPageError if it cannot be decoded."""
         if isinstance(result.verdict, Skip):
             self.context.note(f"{result.verdict.reason} ({result.call.request})")
-            self.context.stream_history.without_record += 1
+            self.context.stream_counters.without_record += 1
             self.counts.no_record_reason = result.verdict.reason
             return LoadedPage(count=0, fresh=0)
-        self.context.stream_history.found_any = True
+        self.context.stream_counters.found_any = True
         if result.answer.provisional and not self.counts.provisional:
             self.counts.provisional = result.answer.provisional
             self.context.note(f"provisional by the provider's own words ({result.answer.provisional}); it stays open")
@@ -294,8 +294,8 @@ class SliceReading:
         """Note members of the first answers that may state more than what was read, once per stream."""
         if listing.last is None:
             return
-        self.context.stream_history.searched += 1
+        self.context.stream_counters.searched += 1
         counted = listing.checks.total is not None
         if note := undeclared_members(listing.decoder, listing.paginator, listing.last, counted=counted):
-            self.context.stream_history.searched = LISTINGS_SEARCHED
+            self.context.stream_counters.searched = LISTINGS_SEARCHED
             self.context.log.note(f"{self.context.planned.stream.name}: {note}")

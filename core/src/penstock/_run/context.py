@@ -54,7 +54,7 @@ class RunContext:
         self.scheduler = Scheduler(self.clock, self.deadline)
         self.recorded_until = self.recording.until if self.recording is not None else None
 
-    def start(self, sources: Sequence[str], unusable: Mapping[str, PenstockError]) -> None:
+    def announce(self, sources: Sequence[str], unusable: Mapping[str, PenstockError]) -> None:
         """Report that the run reads these sources, whose targets could be opened, and does not read the unusable."""
         self.on_start()
         self.emit({"event": "run_started", "run_id": self.run_report.run_id, "sources": list(sources)})
@@ -100,7 +100,7 @@ def new_run(
     events.
     """
     now = clock.now()
-    run_report = RunReport(run_id=run_id(now), allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    run_report = RunReport(run_id=new_run_id(now), allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     return RunContext(
         jobs=jobs,
         clock=clock,
@@ -129,6 +129,6 @@ def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> O
     return emit
 
 
-def run_id(now: datetime) -> str:
+def new_run_id(now: datetime) -> str:
     """An id that sorts by time, and differs for two runs in one second."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

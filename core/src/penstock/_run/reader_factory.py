@@ -12,7 +12,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components, components_of
 from penstock._read.context import SliceContext
-from penstock._read.counts import StreamHistory
+from penstock._read.counts import StreamCounters
 from penstock._read.reader import Reader
 from penstock._read.report_adoption import ReportAdoption
 from penstock._run_report.log import RunLog
@@ -31,7 +31,7 @@ class ReaderFactory:
     dependencies: Dependencies
     report_adoption: ReportAdoption
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
-    _stream_histories: dict[str, StreamHistory] = field(factory=partial(defaultdict, StreamHistory), init=False)
+    _stream_counters: dict[str, StreamCounters] = field(factory=partial(defaultdict, StreamCounters), init=False)
 
     def reader_of(self, planned: PlannedSlice) -> Reader:
         """The reader of a slice."""
@@ -41,7 +41,7 @@ class ReaderFactory:
             components=components,
             target=self.target if planned.to_deliver else None,
             dependencies=self.dependencies,
-            stream_history=self._stream_histories[planned.stream.name],
+            stream_counters=self._stream_counters[planned.stream.name],
             log=self.log,
             clock=self.clock,
         )

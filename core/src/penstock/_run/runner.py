@@ -44,7 +44,7 @@ def run_jobs(context: RunContext) -> RunReport:
         sources = opened.sources
         if recording is not None:
             recording.begin(context.started_at, sources)
-        context.start([source.name for source in sources], opened.unusable)
+        context.announce([source.name for source in sources], opened.unusable)
         not_begun = list[ReadJob]()
         while _run_open(opened.job_runs, context) and opened.later:
             not_begun += _open_next(opened, context)

@@ -86,7 +86,7 @@ def run_divided(
         with closing(SharedTargets(shared)) as targets:
             sources = {source.name: source for source in opened.sources}
             coordinator = RunCoordinator(context=context, division=division, sources=sources, targets=targets)
-            context.start(list(sources), opened.unusable)
+            context.announce(list(sources), opened.unusable)
             assignments = [
                 Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
                 for number, names in coordinator.sources_by_shard.items()
