@@ -52,7 +52,7 @@ from python_calls import calls_of
 pytestmark = pytest.mark.slow
 
 FEW, MORE = 64, 192  # one group of partitions, and three
-MAX_CALLS = 680  # of a partition; 671 to 678 with Python 3.11 and urllib3 2.8
+MAX_CALLS = 690  # of a partition; 680 alone, 685 beside other tests, with Python 3.11 and urllib3 2.8
 FIRST = date(2025, 1, 1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
