@@ -444,9 +444,11 @@ def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> N
             TWO.replace("Pacific/Auckland", "Pacific/Oakland").replace('"BETA"', '"GAMMA"'),
             [
                 "source.shop.accounts.beta.token: the environment variable GAMMA is not set; set it for this process, "
-                'or refer to a file: { file = "..." }'
+                'or refer to a file: { file = "..." }',
+                'source.shop.accounts.beta.timezone: found "Pacific/Oakland", expected an IANA name such as '
+                '"Europe/Berlin" or "UTC"',
             ],
-            id="a secret that is not set",
+            id="a secret that is not set, and a zone",
         ),
         pytest.param(
             TWO.replace("Pacific/Auckland", "Pacific/Oakland"),
