@@ -476,7 +476,7 @@ def snapshot(world: DividedRuns) -> dict[str, tuple[int, int]]:
     ("mount", "reason"),
     [
         ("mount -t tmpfs none {0}", "{0} is another directory here than where the run was started"),
-        ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "The file system is read-only"),
+        ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "Make the file system writable"),
     ],
     ids=["another", "read-only"],
 )
