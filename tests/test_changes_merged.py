@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import penstock_plugins
 import psycopg
 import pytest
@@ -44,6 +43,9 @@ pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 6, 10, 8, tzinfo=UTC)
 DAYS: dict[str, Any] = {"since": date(2026, 6, 1), "until": date(2026, 6, 2)}
+duckdb = pytest.importorskip("duckdb", reason="needs the dependency group readers")
+pytest.importorskip("pyarrow", reason="needs the dependency group readers")
+
 KINDS = ["jsonl", "csv", "parquet", "duckdb", "postgres"]
 Items = Mapping[str, Sequence[str]]
 """The items of each day, as the provider writes them."""
