@@ -101,15 +101,13 @@ class Dependencies:
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     # Of each stream's account, by the day of the partition; None: without days.
     _rows: dict[StreamAccount, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
-    _readings: dict[StreamAccount, dict[date | None, ParentReading]] = field(
-        factory=dict, init=False
-    )  # of parents, as ``_rows``
+    # Of parents, as ``_rows``.
+    _readings: dict[StreamAccount, dict[date | None, ParentReading]] = field(factory=dict, init=False)
     _under_way: Counter[StreamAccount] = field(factory=Counter, init=False)  # slices that did not end yet
     _unsuccessful: set[StreamAccount] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
-    _days_read: dict[StreamAccount, set[date]] = field(
-        factory=dict, init=False
-    )  # of a parent's slices that did not fail
+    # Of a parent's slices that did not fail.
+    _days_read: dict[StreamAccount, set[date]] = field(factory=dict, init=False)
 
     # --- which stream needs which -------------------------------------------------------------------------------------
 
@@ -201,9 +199,8 @@ class Dependencies:
         if self._refused:
             good = [partition for partition in good if partition not in self._refused]
         if stream_account[0] in self._needed:
-            self._days_read.setdefault(stream_account, set()).update(
-                filter(None, (partition.day for partition in good))
-            )
+            days_read = self._days_read.setdefault(stream_account, set())
+            days_read.update(filter(None, (partition.day for partition in good)))
         if len(good) < len(planned.partitions):
             self._unsuccessful.add(stream_account)
         dependents = self.dependents.pop(stream_account[0], ())

@@ -370,18 +370,19 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
         changed = results[-1] if results else None
         if changed is not None and not (isinstance(changed, Batch) and changed.layout is batch.layout):
             raise PluginError(f"{plugin}: penstock_batch must return a batch with the layout it was given, or nothing.")
-        if (left := len(batch if changed is None else changed)) != rows:
+        after = batch if changed is None else changed  # rows may be changed in place
+        if (left := len(after)) != rows:
             raise PluginError(
                 f"{plugin}: penstock_batch made {left} of {rows} rows of {batch.layout.stream}. It may change "
                 "values, and add or remove no row: leave rows out where the target is read. Uninstall or correct it."
             )
-        places = _places_of(batch if changed is None else changed)
+        places = _places_of(after)
         if wrong := next((name for name, place in places.items() if place != former[name]), None):
             raise PluginError(
                 f"{plugin}: penstock_batch changed {wrong} of {batch.layout.stream}, by which its rows are found and "
                 "replaced. It may change other values, and keys that stay distinct. Uninstall or correct it."
             )
-        if wrong_value := next(_wrong_values(batch if changed is None else changed), None):
+        if wrong_value := next(_wrong_values(after), None):
             raise PluginError(f"{plugin}: penstock_batch {wrong_value}. Uninstall or correct it.")
         return changed
 
